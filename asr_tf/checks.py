@@ -1,0 +1,89 @@
+"""Checks of what comes from outside, with one style of message.
+
+Every message is one line: what was checked, what was expected, what came.  Nothing here knows the model.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+__all__ = ["check_choice", "check_images", "check_positive", "check_range"]
+
+
+def check_choice(name: str, value: Any, choices: Iterable[Any]) -> Any:
+    """Returns `value` if it is one of `choices`.
+
+    Raises:
+        ValueError: names the argument, the value, the nearest choice if there is one, and all choices.
+    """
+    choices = list(choices)
+    if value in choices:
+        return value
+    near = difflib.get_close_matches(str(value), [str(choice) for choice in choices], n=1)
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    raise ValueError(f"{name}={value!r} is unknown{hint}; choose one of {choices}.")
+
+
+def check_positive(name: str, value: Any) -> Any:
+    """Returns `value` if it is a number above zero.
+
+    Raises:
+        ValueError: names the argument and the value.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not value > 0:
+        raise ValueError(f"{name} must be a number above 0, got {value!r}.")
+    return value
+
+
+def check_range(name: str, value: Any, low: float, high: float) -> Any:
+    """Returns `value` if `low <= value <= high`.
+
+    Raises:
+        ValueError: names the argument, the range and the value.
+    """
+    if not low <= value <= high:
+        raise ValueError(f"{name} must be between {low} and {high}, got {value!r}.")
+    return value
+
+
+def check_images(
+    images: Any, canvas_size: Sequence[int] | None = None, name: str = "images"
+) -> np.ndarray:
+    """Returns images as float32 [N, H, W, 1] in [0, 1].
+
+    Args:
+        images: array [N, H, W, 1]; uint8 in [0, 255] or floating point in [0, 1].
+        canvas_size: the (H, W) that is wanted, or None for any.
+        name: what the messages call the array.
+
+    Raises:
+        TypeError: wrong dtype.
+        ValueError: wrong rank, channel count or size, no image, NaN, or values outside the range.
+    """
+    images = np.asarray(images)
+    if images.ndim != 4 or images.shape[-1] != 1:
+        raise ValueError(f"{name} must have shape [N, H, W, 1] (grey), got {list(images.shape)}.")
+    if images.shape[0] == 0:
+        raise ValueError(f"{name} must hold at least one image, got shape {list(images.shape)}.")
+    if canvas_size is not None and tuple(images.shape[1:3]) != tuple(canvas_size):
+        raise ValueError(
+            f"{name} must be {canvas_size[0]} x {canvas_size[1]} pixels (height x width), "
+            f"got {images.shape[1]} x {images.shape[2]}."
+        )
+    if images.dtype == np.uint8:
+        return images.astype(np.float32) / 255.0
+    if not np.issubdtype(images.dtype, np.floating):
+        raise TypeError(f"{name} must be uint8 or floating point, got dtype {images.dtype}.")
+    if np.isnan(images).any():
+        index = int(np.argwhere(np.isnan(images))[0, 0])
+        raise ValueError(f"{name} must not hold NaN; image {index} does.")
+    low, high = float(images.min()), float(images.max())
+    if low < 0.0 or high > 1.0:
+        raise ValueError(
+            f"{name} in floating point must lie in [0, 1], got values from {low:g} to {high:g}."
+        )
+    return images.astype(np.float32)
