@@ -1,0 +1,112 @@
+"""What a piece of knowledge about scenes is: a penalty on the posterior, and a test of finished scenes.
+
+A constraint of the posterior, E_q[phi(x, z)] <= b, enters the objective as a slack penalty: zero where it holds,
+differentiable where it does not, times a strength that is fixed beforehand.
+
+References:
+    Xu et al., "Multi-object Generation with Amortized Structural Regularization", NeurIPS 2019,
+    arXiv:1906.03923, section 3.
+    Ganchev et al., "Posterior Regularization for Structured Latent Variable Models", JMLR 2010.
+"""
+
+from __future__ import annotations
+
+import abc
+import math
+import re
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+__all__ = ["Constraint", "SceneStatistics"]
+
+
+class SceneStatistics(NamedTuple):
+    """What a rule may look at: expectations of the posterior, in the units of the image.
+
+    Attributes:
+        presence_probs: float [B, T], q(n >= t), the probability that step t holds an object.
+        count_probs: float [B, T + 1], q(n = k) for k = 0..T.
+        boxes: float [B, T, 4], attention windows `[ymin, xmin, ymax, xmax]` as fractions of the canvas; those of
+            absent steps are there too, so weight them by `presence_probs`.
+        canvas_size: (H, W) in pixels.
+    """
+
+    presence_probs: Any
+    count_probs: Any
+    boxes: Any
+    canvas_size: tuple[int, int]
+
+    @property
+    def absence_probs(self) -> tf.Tensor:
+        """float [B, T], q(n < t) = 1 - q(n >= t), summed from `count_probs` so that no digits cancel."""
+        return tf.minimum(tf.cumsum(self.count_probs[..., :-1], axis=-1), 1.0)
+
+
+class Constraint(abc.ABC):
+    """One piece of knowledge.  A rule of one's own overrides `penalty`, and the rest where it has more to say.
+
+    Attributes:
+        strength: float, nats an image for each unit of penalty.
+    """
+
+    def __init__(self, strength: float = 1.0) -> None:
+        """Initializes the rule.
+
+        Args:
+            strength: factor of the penalty in the objective, 0 or more.
+
+        Raises:
+            ValueError: `strength` is negative or not finite.
+            TypeError: `strength` is not a number.
+        """
+        label = f"{type(self).__name__}.strength"
+        if isinstance(strength, bool) or not isinstance(strength, (int, float)):
+            raise TypeError(f"{label} must be a number, got {strength!r}.")
+        if not (math.isfinite(strength) and strength >= 0):
+            raise ValueError(f"{label} must be a finite number, 0 or more, got {strength!r}.")
+        self.strength = float(strength)
+
+    @property
+    def name(self) -> str:
+        """The rule's name in metrics and reports: the class name in snake case."""
+        return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(self).__name__).lower()
+
+    @abc.abstractmethod
+    def penalty(self, statistics: SceneStatistics) -> tf.Tensor:
+        """How far the posterior is from the rule, not weighted by `strength`.
+
+        Args:
+            statistics: expectations of the posterior.
+
+        Returns:
+            float [B], or [] for a rule about the batch as a whole; 0 or more, 0 where the rule holds, with finite
+            gradients everywhere.
+        """
+
+    def check(self, num_steps: int) -> None:
+        """Refuses a model in which the rule can't hold.
+
+        Args:
+            num_steps: T, the most objects that the model can infer.
+
+        Raises:
+            ValueError: the rule can't hold.
+        """
+
+    def broken(
+        self, counts: np.ndarray, boxes: np.ndarray | None, canvas_size: tuple[int, int]
+    ) -> np.ndarray | None:
+        """Which finished scenes break the rule.
+
+        Args:
+            counts: integer [N], objects in each scene.
+            boxes: float [N, T, 4], their boxes as in `SceneStatistics`, zero rows for absent objects; None where
+                they aren't known.
+            canvas_size: (H, W) in pixels.
+
+        Returns:
+            bool [N], or None if the rule says nothing about one scene alone (or not without boxes).
+        """
+        return None

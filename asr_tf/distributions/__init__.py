@@ -1,0 +1,24 @@
+"""Distributions of scenes: the presence code, squashed locations and scales, priors and the posterior.
+
+All are `tfd.Distribution`s with stateless seeds, in float32 or float64, eagerly, in `tf.function` and under XLA.
+"""
+
+from asr_tf.distributions.gaussian import normal_kl, normal_log_prob
+from asr_tf.distributions.presence import (
+    PresenceCode,
+    RelaxedPresenceCode,
+    code_of_count,
+    relaxed_kl_estimate,
+)
+from asr_tf.distributions.squashed import SigmoidNormal, TanhNormal
+
+__all__ = [
+    "PresenceCode",
+    "RelaxedPresenceCode",
+    "SigmoidNormal",
+    "TanhNormal",
+    "code_of_count",
+    "normal_kl",
+    "normal_log_prob",
+    "relaxed_kl_estimate",
+]
