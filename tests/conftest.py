@@ -1,0 +1,22 @@
+"""What every test starts from: quiet TensorFlow, pictures without a screen, gin without a memory."""
+
+import os
+
+# Read when TensorFlow and Matplotlib are first imported, so they are set before any test module is.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # the same numbers on every CPU
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import sys
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _clean_gin():
+    """Bindings and macros of one test must not reach the next; what is registered stays."""
+    yield
+    gin = sys.modules.get("gin")
+    if gin is not None:
+        gin.clear_config(clear_constants=False)

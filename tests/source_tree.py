@@ -1,0 +1,77 @@
+"""Reads the checkout as text and syntax trees, for the tests of its structure. Imports nothing of the package."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "asr_tf"
+TESTS = ROOT / "tests"
+
+
+def python_files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*.py") if "__pycache__" not in path.parts)
+
+
+def module_name(path: Path) -> str:
+    """`asr_tf/data/__init__.py` -> `asr_tf.data`."""
+    parts = list(path.relative_to(ROOT).with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the package by its dotted name."""
+    return {module_name(path): path for path in python_files(PACKAGE)}
+
+
+def unit(module: str) -> str:
+    """The module or sub-package right under `asr_tf` that a dotted name belongs to; `asr_tf` itself for the top."""
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else parts[0]
+
+
+def parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+
+
+def _only_for_types(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+
+
+def _run_time_nodes(node: ast.AST) -> Iterator[ast.AST]:
+    for child in ast.iter_child_nodes(node):
+        if not _only_for_types(child):
+            yield child
+            yield from _run_time_nodes(child)
+
+
+def imports(path: Path) -> list[tuple[str, int]]:
+    """Dotted names that a file imports anywhere in it, with line numbers.
+
+    `from a.b import c` counts as `a.b.c` where that is a module of the package and as `a.b` otherwise.
+    Imports for type checkers only are left out; relative imports are resolved.
+    """
+    known = modules()
+    package = module_name(path)
+    if path.name != "__init__.py":
+        package = package.rpartition(".")[0]
+    found = []
+    for node in _run_time_nodes(parse(path)):
+        if isinstance(node, ast.Import):
+            found += [(alias.name, node.lineno) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                outer = package.split(".")[: len(package.split(".")) - node.level + 1]
+                base = ".".join([*outer, base] if base else outer)
+            for alias in node.names:
+                full = f"{base}.{alias.name}"
+                found.append((full if full in known else base, node.lineno))
+    return found
+
+
+def package_imports(path: Path) -> list[tuple[str, int]]:
+    """The imports of a file that stay within the package."""
+    return [(name, line) for name, line in imports(path) if name.split(".")[0] == "asr_tf"]
