@@ -1,0 +1,127 @@
+"""What the three commands share: help that shows a command's own flags, and errors on one line.
+
+Contract: a command's flags live in a registry of its own, so that `--help` shows those and no other and several
+commands can be imported in one process; whatever is wrong with the input ends in `command: error: ...` on
+stderr and a non-zero status, without a traceback (`--debug` shows it).  Imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+import textwrap
+import traceback
+from collections.abc import Callable, Sequence
+
+from absl import app, flags
+
+from asr_tf import configuration
+
+__all__ = ["define_debug", "error_line", "launch", "require"]
+
+_HELP = ("--help", "-help", "-h", "--h", "-?", "--helpshort")
+_FULL_HELP = ("--helpfull", "-helpfull")
+_INTERRUPTED_STATUS = 130
+_ERROR_STATUS = 1
+_USAGE_STATUS = 2
+
+
+def define_debug(own: flags.FlagValues) -> None:
+    """Adds the flag `--debug` to a command's flags."""
+    flags.DEFINE_boolean("debug", False, "Show the traceback of an error.", flag_values=own)
+
+
+def require(own: flags.FlagValues, name: str, meaning: str) -> None:
+    """Raises flags.Error where a flag has no value.
+
+    Args:
+        own: the command's flags, parsed.
+        name: of the flag.
+        meaning: what it is, for the message.
+    """
+    if own[name].value in (None, "", []):
+        raise flags.IllegalFlagValueError(f"--{name} is needed: {meaning}.")
+
+
+def launch(
+    command: str,
+    doc: str,
+    own: flags.FlagValues,
+    main: Callable[[], None],
+    check: Callable[[], None],
+) -> None:
+    """Parses the command line, runs `main`, exits the process.
+
+    Args:
+        command: name of the command, for messages.
+        doc: what `--help` shows above the flags.
+        own: the command's flags.
+        main: does the work; reads the flags from `own`.
+        check: raises flags.Error or ValueError for flags that can't be right, before anything heavy is imported.
+    """
+    # TensorFlow's C++ side reports devices and cache sizes on stderr; the user's own setting wins.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if any(argument in _HELP + _FULL_HELP for argument in sys.argv[1:]):
+        print(_help(doc, own))
+        if any(argument in _FULL_HELP for argument in sys.argv[1:]):
+            print(flags.FLAGS.get_help())
+        sys.exit(0)
+
+    def parse(argv: list[str]) -> list[str]:
+        try:
+            rest = own(argv, known_only=True)
+            _parse_rest(rest, own)
+            check()
+        except (flags.Error, ValueError) as error:
+            print(f"{error_line(command, error)} (--help shows the flags)", file=sys.stderr)
+            sys.exit(_USAGE_STATUS)
+        return argv[:1]
+
+    def guarded(_: Sequence[str]) -> None:
+        try:
+            main()
+        except KeyboardInterrupt as interruption:
+            print(f"\n{command}: interrupted {interruption}".rstrip() + ".", file=sys.stderr)
+            sys.exit(_INTERRUPTED_STATUS)
+        except Exception as error:  # the last edge of the program
+            if own["debug"].value:
+                traceback.print_exc()
+            print(error_line(command, error), file=sys.stderr)
+            sys.exit(_ERROR_STATUS)
+
+    app.run(guarded, flags_parser=parse)
+
+
+def error_line(command: str, error: BaseException) -> str:
+    """`command: error: message`, one line; names the exception's type where it isn't one of bad input."""
+    message = configuration.one_line(error)
+    if not isinstance(error, (ValueError, TypeError, OSError, flags.Error)):
+        message = f"{type(error).__name__}: {message} (--debug shows where)"
+    return f"{command}: error: {message}"
+
+
+def _help(doc: str, own: flags.FlagValues) -> str:
+    """The command's description and its own flags, one paragraph a flag."""
+    paragraphs = [doc.strip(), "Flags:"]
+    for name in sorted(own):
+        flag = own[name]
+        shown = f"--[no]{name}" if flag.boolean else f"--{name}"
+        default = "none" if flag.default is None else flag.default_as_str.strip("'")
+        again = " May be given several times." if isinstance(flag, flags.MultiFlag) else ""
+        body = f"{flag.help}{again} (default: {default})"
+        indented = textwrap.fill(body, 96, initial_indent="    ", subsequent_indent="    ")
+        paragraphs.append(f"  {shown}\n{indented}")
+    return "\n\n".join(paragraphs[:2]) + "\n" + "\n".join(paragraphs[2:])
+
+
+def _parse_rest(rest: list[str], own: flags.FlagValues) -> None:
+    """Hands what the command doesn't know to absl's own flags (`--verbosity` and the like)."""
+    try:
+        positional = flags.FLAGS(rest)[1:]
+    except flags.UnrecognizedFlagError as error:
+        near = difflib.get_close_matches(error.flagname, list(own), n=1)
+        hint = f"; did you mean --{near[0]}?" if near else ""
+        raise flags.IllegalFlagValueError(f"unknown flag --{error.flagname}{hint}") from None
+    if positional:
+        raise flags.IllegalFlagValueError(f"unexpected argument {positional[0]!r}")

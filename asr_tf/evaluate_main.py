@@ -1,0 +1,71 @@
+"""asr_evaluate: holds a trained run against the test split; writes report.json and figures/ into its folder.
+
+Example:
+  asr_evaluate --workdir=runs/mnist
+"""
+
+from __future__ import annotations
+
+from absl import flags
+
+from asr_tf import command_line
+
+__all__ = ["run"]
+
+_FLAGS = flags.FlagValues()
+flags.DEFINE_string("workdir", None, "Folder of the run; needed.", flag_values=_FLAGS)
+flags.DEFINE_string(
+    "data_dir",
+    None,
+    "Folder of prepared data sets; without it, the one that the training was given.",
+    flag_values=_FLAGS,
+)
+flags.DEFINE_string(
+    "manual_dir",
+    None,
+    "Folder with original files; without it, the one that the training was given.",
+    flag_values=_FLAGS,
+)
+command_line.define_debug(_FLAGS)
+
+# Key of report.json, how it is shown.
+_HEADLINE = (
+    ("count_accuracy", "count accuracy", "{:.4f}"),
+    ("mean_iou", "mean IoU", "{:.3f}"),
+    ("negative_elbo_nats", "-ELBO", "{:.1f} nats an image"),
+    ("samples_with_allowed_count", "sampled scenes with an allowed count", "{:.4f}"),
+    ("train_seconds", "training", "{:.0f} s"),
+)
+
+
+def run() -> None:
+    """Runs the command with the process's arguments; ends the process."""
+    command_line.launch("asr_evaluate", __doc__, _FLAGS, _main, _check)
+
+
+def _check() -> None:
+    command_line.require(_FLAGS, "workdir", "the folder of a run")
+
+
+def _main() -> None:
+    from asr_tf import configuration, evaluation
+    from asr_tf.run_folder import RunFolder
+
+    folder = RunFolder(_FLAGS.workdir)
+    folder.check_is_run()
+    folder.check_writable()
+    info = folder.read_info()
+    configuration.parse([str(folder.config)])
+    report = evaluation.evaluate(
+        str(folder.path),
+        data_dir=_FLAGS.data_dir or info.get("data_dir"),
+        manual_dir=_FLAGS.manual_dir or info.get("manual_dir"),
+    )
+    for key, name, form in _HEADLINE:
+        if report.get(key) is not None:
+            print(f"{name}: {form.format(report[key])}")
+    print(f"Report: {folder.report}\nFigures: {folder.figures}")
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,256 @@
+"""The folder of a run: what lies where, and how a run is saved, found again and told from another one.
+
+Layout:
+    config.gin      the configuration; `asr_train --gin_files=config.gin` with the flags in its first lines
+                    repeats the run
+    run.json        seed, budget, canvas size, steps, seconds of training, versions
+    checkpoints/    weights, optimizer, step and clock of the last few saves
+    logs/           TensorBoard
+    metrics.jsonl   one line a report
+    figures/, samples/, report.json    written by the evaluation and the sampler
+
+Contract: nothing of an earlier run is overwritten unless it is the same run; damaged checkpoints are passed over
+with a warning as long as an intact one is left.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import pathlib
+import re
+import tempfile
+from collections.abc import Mapping
+from typing import Any
+
+import tensorflow as tf
+from absl import logging
+
+from asr_tf import configuration
+from asr_tf.model import ASRModel
+
+__all__ = ["Checkpoints", "RunFolder", "RunFolderError", "restore_model"]
+
+
+class RunFolderError(ValueError):
+    """A work folder that can't be used; the message is one line."""
+
+
+class RunFolder:
+    """Paths and small files of one run.
+
+    Attributes:
+        path: the folder.
+        config, info, metrics, report: files.
+        checkpoints, logs, figures, samples: folders.
+    """
+
+    def __init__(self, workdir: str | os.PathLike[str]) -> None:
+        """Names the places; creates nothing.
+
+        Args:
+            workdir: path of the folder, `~` allowed.
+        """
+        self.path = pathlib.Path(workdir).expanduser()
+        self.config = self.path / "config.gin"
+        self.info = self.path / "run.json"
+        self.metrics = self.path / "metrics.jsonl"
+        self.report = self.path / "report.json"
+        self.checkpoints = self.path / "checkpoints"
+        self.logs = self.path / "logs"
+        self.figures = self.path / "figures"
+        self.samples = self.path / "samples"
+
+    def check_writable(self) -> None:
+        """Creates the folder and writes a probe, so that a run doesn't fail at its first checkpoint.
+
+        Raises:
+            RunFolderError: the folder can't be created or written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.path) as probe:
+                probe.write(b"probe")
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise RunFolderError(f"can't write in work folder {self.path}: {reason}.") from error
+
+    def check_is_run(self) -> None:
+        """Raises RunFolderError where the folder holds no run."""
+        missing = [file.name for file in (self.config, self.info) if not file.is_file()]
+        if missing:
+            raise RunFolderError(
+                f"{self.path} holds no run ({' and '.join(missing)} missing); "
+                "give the --workdir of an asr_train that has started."
+            )
+
+    def read_info(self) -> dict[str, Any]:
+        """What run.json holds; empty where there is none.
+
+        Raises:
+            RunFolderError: the file isn't JSON.
+        """
+        if not self.info.is_file():
+            return {}
+        try:
+            return json.loads(self.info.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise RunFolderError(f"{self.info} is damaged: {error}.") from error
+
+    def write_info(self, info: Mapping[str, Any]) -> None:
+        """Replaces run.json as a whole, so that a reader never sees half of it."""
+        _write_atomically(self.info, json.dumps(info, indent=2) + "\n")
+
+    def write_config(self, text: str, flags: Mapping[str, Any]) -> None:
+        """Writes config.gin.
+
+        Args:
+            text: gin text, see `configuration.merged_config`.
+            flags: the flags beside it that repeat the run; those that are None are left out.
+        """
+        shown = " ".join(f"--{name}={value}" for name, value in flags.items() if value is not None)
+        head = (
+            "# The whole configuration of this run, defaults included.  To repeat it:\n"
+            f"# asr_train --workdir=ANOTHER_FOLDER --gin_files=config.gin {shown}\n\n"
+        )
+        _write_atomically(self.config, head + text)
+
+    def check_same_run(self, text: str, flags: Mapping[str, Any]) -> None:
+        """Passes where the folder holds nothing to lose, or an earlier part of this same run.
+
+        Args:
+            text: gin text of the run that is about to start.
+            flags: flags that belong to the run's identity, such as the seed.
+
+        Raises:
+            RunFolderError: there are checkpoints of another configuration; names the first difference.
+        """
+        if not any(self.checkpoints.glob("*.index")) or not self.config.is_file():
+            return
+        info = self.read_info()
+        old = configuration.parse_settings(self.config.read_text(encoding="utf-8"))
+        new = configuration.parse_settings(text)
+        difference = configuration.first_difference(
+            {f"--{name}": str(info.get(name)) for name in flags},
+            {f"--{name}": str(value) for name, value in flags.items()},
+        ) or configuration.first_difference(old, new)
+        if difference:
+            raise RunFolderError(
+                f"work folder {self.path} holds a run of another configuration: {difference}; "
+                "give another --workdir, or the same settings to resume (nothing was changed)."
+            )
+
+    def append_metrics(self, row: Mapping[str, float]) -> None:
+        """Adds one line to metrics.jsonl; numbers that aren't finite become null (JSON has none)."""
+        clean = {key: value if math.isfinite(value) else None for key, value in row.items()}
+        with self.metrics.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(clean) + "\n")
+
+    def drop_metrics_after(self, step: int) -> None:
+        """Forgets reports of steps that were lost with their checkpoint; they are going to be repeated."""
+        if not self.metrics.is_file():
+            return
+        kept = []
+        for line in self.metrics.read_text(encoding="utf-8").splitlines():
+            try:
+                row = json.loads(line)
+            except ValueError:  # the line that was being written when the machine went down
+                continue
+            if row["step"] <= step:
+                kept.append(line)
+        _write_atomically(self.metrics, "".join(line + "\n" for line in kept))
+
+
+class Checkpoints:
+    """Saves and restores named objects, newest intact checkpoint first."""
+
+    def __init__(self, folder: pathlib.Path, max_to_keep: int = 3, **objects: Any) -> None:
+        """Binds the objects; reads and writes nothing.
+
+        Args:
+            folder: where the checkpoints lie.
+            max_to_keep: older ones are deleted.
+            **objects: trackable TensorFlow or Keras objects.
+        """
+        self._folder = folder
+        self._checkpoint = tf.train.Checkpoint(**objects)
+        self._max_to_keep = max_to_keep
+        self._manager: tf.train.CheckpointManager | None = None
+
+    def save(self, step: int) -> str:
+        """Writes `ckpt-<step>` and returns its path."""
+        if self._manager is None:
+            self._manager = tf.train.CheckpointManager(
+                self._checkpoint, str(self._folder), max_to_keep=self._max_to_keep
+            )
+        return self._manager.save(checkpoint_number=step)
+
+    def paths(self) -> list[str]:
+        """Prefixes of the checkpoints on disk, newest first, whatever the `checkpoint` file says."""
+        numbered = []
+        for index in self._folder.glob("ckpt-*.index"):
+            number = re.fullmatch(r"ckpt-(\d+)\.index", index.name)
+            if number:
+                numbered.append((int(number.group(1)), str(index).removesuffix(".index")))
+        return [path for _, path in sorted(numbered, reverse=True)]
+
+    def restore(self) -> str | None:
+        """Restores the newest intact checkpoint.
+
+        Returns:
+            Its path, or None where there is no checkpoint at all.
+
+        Raises:
+            RunFolderError: there are checkpoints, and none can be read or fits.
+        """
+        paths = self.paths()
+        for path in paths:
+            try:
+                status = self._checkpoint.read(path)
+                status.assert_existing_objects_matched().expect_partial()
+            except AssertionError as error:
+                raise RunFolderError(
+                    f"checkpoint {path} belongs to another model than its config.gin describes."
+                ) from error
+            except (tf.errors.OpError, ValueError, RuntimeError) as error:
+                logging.warning("passing over damaged checkpoint %s (%s)", path, type(error).__name__)
+                continue
+            return path
+        if paths:
+            names = ", ".join(pathlib.Path(path).name for path in paths)
+            raise RunFolderError(
+                f"no checkpoint in {self._folder} can be read ({names} damaged or truncated); "
+                "delete that folder to train from the start."
+            )
+        return None
+
+
+def restore_model(workdir: str | os.PathLike[str]) -> tuple[ASRModel, dict[str, Any]]:
+    """The model of a run, with its newest intact weights.
+
+    Replaces the process's gin bindings by those of the run's config.gin.
+
+    Args:
+        workdir: folder of a run.
+
+    Returns:
+        (model, info): the model, ready for `infer`, `sample` and `log_likelihood`, and the contents of run.json.
+
+    Raises:
+        RunFolderError: the folder holds no run, or no checkpoint that can be read.
+    """
+    folder = RunFolder(workdir)
+    folder.check_is_run()
+    info = folder.read_info()
+    configuration.parse([str(folder.config)])
+    model = ASRModel(canvas_size=tuple(info["canvas_size"]), seed=info["seed"])
+    if Checkpoints(folder.checkpoints, model=model).restore() is None:
+        raise RunFolderError(f"{folder.path} holds no checkpoint yet; train it first with asr_train.")
+    return model, info
+
+
+def _write_atomically(path: pathlib.Path, text: str) -> None:
+    part = path.with_name(path.name + ".part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)

@@ -1,0 +1,99 @@
+"""asr_train: learns to count, box and redraw the objects of unlabelled images.
+
+Example:
+  asr_train --workdir=runs/mnist --gin_files=models/asr.gin --gin_files=scenes/mnist_count13.gin \\
+      --max_minutes=15 --gin_bindings='train.batch_size = 64'
+
+The same command again goes on where the run stopped.
+"""
+
+from __future__ import annotations
+
+from absl import flags
+
+from asr_tf import command_line, configuration
+
+__all__ = ["run"]
+
+_FLAGS = flags.FlagValues()
+flags.DEFINE_string(
+    "workdir",
+    None,
+    "Folder of the run: configuration, checkpoints, logs. Created if missing; needed.",
+    flag_values=_FLAGS,
+)
+flags.DEFINE_multi_string(
+    "gin_files",
+    None,
+    "A gin file: a path, or a name inside the package such as models/asr.gin; needed.",
+    flag_values=_FLAGS,
+)
+flags.DEFINE_multi_string(
+    "gin_bindings",
+    [],
+    "A line of gin that overrides the files, such as 'train.batch_size = 32'.",
+    flag_values=_FLAGS,
+)
+flags.DEFINE_integer(
+    "seed",
+    0,
+    "Seed of weights, batches and random numbers, 0 or more.",
+    lower_bound=0,
+    upper_bound=2**31 - 1,
+    flag_values=_FLAGS,
+)
+flags.DEFINE_float(
+    "max_minutes",
+    None,
+    "Minutes of training, above 0; evaluation and compilation are left out, and the learning rate's schedule "
+    "fits itself to it. Without it, train.num_steps of the gin files bounds the run.",
+    flag_values=_FLAGS,
+)
+flags.DEFINE_string(
+    "data_dir", None, "Folder of prepared data sets; without it, TFDS's own.", flag_values=_FLAGS
+)
+flags.DEFINE_string(
+    "manual_dir",
+    None,
+    "Folder with original files, such as the four MNIST idx files.",
+    flag_values=_FLAGS,
+)
+command_line.define_debug(_FLAGS)
+
+
+def run() -> None:
+    """Runs the command with the process's arguments; ends the process."""
+    command_line.launch("asr_train", __doc__, _FLAGS, _main, _check)
+
+
+def _check() -> None:
+    command_line.require(_FLAGS, "workdir", "the folder of the run")
+    command_line.require(_FLAGS, "gin_files", "models/asr.gin and a scenes/*.gin, for example")
+    if _FLAGS.max_minutes is not None and not _FLAGS.max_minutes > 0.0:
+        raise flags.IllegalFlagValueError(f"--max_minutes must be above 0, got {_FLAGS.max_minutes}")
+    for name in _FLAGS.gin_files:
+        configuration.find_file(name)
+
+
+def _main() -> None:
+    from asr_tf import training
+    from asr_tf.callbacks import headline
+
+    configuration.parse(_FLAGS.gin_files, _FLAGS.gin_bindings)
+    info = training.train(
+        _FLAGS.workdir,
+        seed=_FLAGS.seed,
+        max_minutes=_FLAGS.max_minutes,
+        data_dir=_FLAGS.data_dir,
+        manual_dir=_FLAGS.manual_dir,
+    )
+    was = "was finished already" if info.get("already_finished") else "finished"
+    print(
+        f"Training {was}: {info['train_seconds'] / 60.0:.1f} minutes of training; {headline(info['last_report'])}.\n"
+        f"The run lies in {_FLAGS.workdir}: checkpoints/, metrics.jsonl, config.gin, logs/ (TensorBoard).\n"
+        f"Next: asr_evaluate --workdir={_FLAGS.workdir} and asr_sample --workdir={_FLAGS.workdir}"
+    )
+
+
+if __name__ == "__main__":
+    run()
