@@ -40,7 +40,7 @@ class SceneStatistics(NamedTuple):
 
     @property
     def absence_probs(self) -> tf.Tensor:
-        """float [B, T], q(n < t) = 1 - q(n >= t), summed from `count_probs` so that no digits cancel."""
+        """Float [B, T], q(n < t) = 1 - q(n >= t), summed from `count_probs` so that no digits cancel."""
         return tf.minimum(tf.cumsum(self.count_probs[..., :-1], axis=-1), 1.0)
 
 
@@ -85,7 +85,7 @@ class Constraint(abc.ABC):
             gradients everywhere.
         """
 
-    def check(self, num_steps: int) -> None:
+    def check(self, num_steps: int) -> None:  # noqa: B027 - most rules can hold with any T
         """Refuses a model in which the rule can't hold.
 
         Args:

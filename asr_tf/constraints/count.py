@@ -43,7 +43,7 @@ class _CountRule(Constraint):
             )
 
     def _codes(self, statistics: SceneStatistics) -> np.ndarray:
-        """float [K, T], the unary codes of the K counts."""
+        """Float [K, T], the unary codes of the K counts."""
         num_steps = statistics.presence_probs.shape[-1]
         self.check(num_steps)
         dtype = tf.as_dtype(statistics.presence_probs.dtype).as_numpy_dtype
@@ -72,7 +72,7 @@ class CountInSet(_CountRule):
         super().__init__(counts, strength)
 
     def penalty(self, statistics: SceneStatistics) -> tf.Tensor:
-        """float [B], nats."""
+        """Float [B], nats."""
         codes = self._codes(statistics)  # [K, T]
         present = _log(statistics.presence_probs)[..., tf.newaxis, :]  # [B, 1, T]
         absent = _log(statistics.absence_probs)[..., tf.newaxis, :]
@@ -82,7 +82,7 @@ class CountInSet(_CountRule):
     def broken(
         self, counts: np.ndarray, boxes: np.ndarray | None, canvas_size: tuple[int, int]
     ) -> np.ndarray:
-        """bool [N], which counts are not in the set."""
+        """Bool [N], which counts are not in the set."""
         return ~np.isin(np.asarray(counts), self.counts)
 
 
@@ -113,7 +113,7 @@ class AggregateCount(_CountRule):
         super().__init__(counts, strength)
 
     def penalty(self, statistics: SceneStatistics) -> tf.Tensor:
-        """float [], nats."""
+        """Float [], nats."""
         target = self._codes(statistics).mean(axis=0)  # [T]
         present = tf.reduce_mean(statistics.presence_probs, axis=0)
         absent = tf.reduce_mean(statistics.absence_probs, axis=0)

@@ -3,7 +3,10 @@
 All are `tfd.Distribution`s with stateless seeds, in float32 or float64, eagerly, in `tf.function` and under XLA.
 """
 
+from asr_tf.distributions.air_prior import AIRScenePrior
+from asr_tf.distributions.autoregressive_prior import AutoregressiveScenePrior
 from asr_tf.distributions.gaussian import normal_kl, normal_log_prob
+from asr_tf.distributions.posterior import ScenePosterior
 from asr_tf.distributions.presence import (
     PresenceCode,
     RelaxedPresenceCode,
@@ -13,8 +16,11 @@ from asr_tf.distributions.presence import (
 from asr_tf.distributions.squashed import SigmoidNormal, TanhNormal
 
 __all__ = [
+    "AIRScenePrior",
+    "AutoregressiveScenePrior",
     "PresenceCode",
     "RelaxedPresenceCode",
+    "ScenePosterior",
     "SigmoidNormal",
     "TanhNormal",
     "code_of_count",

@@ -105,7 +105,7 @@ class PresenceCode(tfd.Distribution):
 
     @property
     def logits(self) -> tf.Tensor:
-        """float [..., T], logit of step t given that step t - 1 is present."""
+        """Float [..., T], logit of step t given that step t - 1 is present."""
         return self._logits
 
     @property
@@ -114,22 +114,22 @@ class PresenceCode(tfd.Distribution):
         return self._logits.shape[-1]
 
     def presence_log_probs(self) -> tf.Tensor:
-        """float [..., T], log P(n >= t) for t = 1..T."""
+        """Float [..., T], log P(n >= t) for t = 1..T."""
         return tf.cumsum(tf.math.log_sigmoid(self._logits), axis=-1)
 
     def presence_probs(self) -> tf.Tensor:
-        """float [..., T], P(n >= t) for t = 1..T, the probability that step t holds an object."""
+        """Float [..., T], P(n >= t) for t = 1..T, the probability that step t holds an object."""
         return tf.exp(self.presence_log_probs())
 
     def count_log_probs(self) -> tf.Tensor:
-        """float [..., T + 1], log P(n = k) for k = 0..T."""
+        """Float [..., T + 1], log P(n = k) for k = 0..T."""
         at_least = self.presence_log_probs()
         stop = tf.math.log_sigmoid(-self._logits)
         zero = tf.zeros_like(at_least[..., :1])
         return tf.concat([zero, at_least], axis=-1) + tf.concat([stop, zero], axis=-1)
 
     def count_probs(self) -> tf.Tensor:
-        """float [..., T + 1], P(n = k) for k = 0..T; sums to 1."""
+        """Float [..., T + 1], P(n = k) for k = 0..T; sums to 1."""
         return tf.exp(self.count_log_probs())
 
     def _event_shape(self) -> tf.TensorShape:
@@ -228,12 +228,12 @@ class RelaxedPresenceCode(tfd.Distribution):
 
     @property
     def logits(self) -> tf.Tensor:
-        """float [..., T], logit of step t given that step t - 1 is present."""
+        """Float [..., T], logit of step t given that step t - 1 is present."""
         return self._logits
 
     @property
     def temperature(self) -> tf.Tensor:
-        """float [...], the temperature."""
+        """Float [...], the temperature."""
         return self._temperature
 
     @staticmethod

@@ -67,16 +67,16 @@ class _SquashedNormal(tfd.TransformedDistribution):
 
     @property
     def loc(self) -> tf.Tensor:
-        """float [...], mean of the normal underneath."""
+        """Float [...], mean of the normal underneath."""
         return self.distribution.loc
 
     @property
     def log_scale(self) -> tf.Tensor:
-        """float [...], log standard deviation of the normal underneath."""
+        """Float [...], log standard deviation of the normal underneath."""
         return self._log_scale
 
     def median(self) -> tf.Tensor:
-        """float [...], the median, which is the squashed `loc`: the value that deterministic inference reports.
+        """Float [...], the median, which is the squashed `loc`: the value that deterministic inference reports.
 
         (The density has no closed-form mode, and two modes where the standard deviation is large.)
         """
