@@ -11,6 +11,7 @@ from typing import Any
 
 import tensorflow as tf
 import tensorflow_probability as tfp
+from tensorflow_probability import distributions as tfd
 
 from asr_tf.distributions.gaussian import normal_kl
 from asr_tf.distributions.posterior import ScenePosterior
@@ -23,8 +24,6 @@ from asr_tf.distributions.scene_density import (
     with_standard_what,
 )
 from asr_tf.scene import PosteriorStatistics, PriorStatistics, SceneLatents
-
-tfd = tfp.distributions
 
 __all__ = ["AIRScenePrior"]
 

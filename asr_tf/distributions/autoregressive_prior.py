@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
+from tensorflow_probability import distributions as tfd
 
 from asr_tf.distributions.presence import PresenceCode
 from asr_tf.distributions.scene_density import (
@@ -27,8 +28,6 @@ from asr_tf.distributions.scene_density import (
     with_standard_what,
 )
 from asr_tf.scene import PriorStatistics, SceneLatents
-
-tfd = tfp.distributions
 
 __all__ = ["AutoregressiveScenePrior"]
 

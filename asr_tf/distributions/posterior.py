@@ -13,6 +13,7 @@ from typing import Any
 
 import tensorflow as tf
 import tensorflow_probability as tfp
+from tensorflow_probability import distributions as tfd
 
 from asr_tf.distributions.presence import PresenceCode
 from asr_tf.distributions.scene_density import (
@@ -22,8 +23,6 @@ from asr_tf.distributions.scene_density import (
     scene_log_prob,
 )
 from asr_tf.scene import PosteriorStatistics, SceneLatents
-
-tfd = tfp.distributions
 
 __all__ = ["ScenePosterior"]
 

@@ -20,8 +20,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
-
-tfd = tfp.distributions
+from tensorflow_probability import distributions as tfd
 
 __all__ = ["PresenceCode", "RelaxedPresenceCode", "code_of_count", "relaxed_kl_estimate"]
 

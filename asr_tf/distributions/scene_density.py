@@ -10,13 +10,11 @@ from __future__ import annotations
 from typing import Any
 
 import tensorflow as tf
-import tensorflow_probability as tfp
+from tensorflow_probability import distributions as tfd
 
 from asr_tf.distributions.gaussian import normal_log_prob
 from asr_tf.distributions.presence import PresenceCode
 from asr_tf.scene import PosteriorStatistics, PriorStatistics, SceneLatents
-
-tfd = tfp.distributions
 
 __all__ = [
     "REPARAMETERIZATION",

@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
+from tensorflow_probability import bijectors as tfb
+from tensorflow_probability import distributions as tfd
 
 from asr_tf.distributions.gaussian import normal_kl
-
-tfb = tfp.bijectors
-tfd = tfp.distributions
 
 __all__ = ["SigmoidNormal", "TanhNormal"]
 
