@@ -223,14 +223,14 @@ def broken_rules(
         rules: constraints (`asr_tf.constraints`): anything with a `name` and a
             `broken(counts, boxes, canvas_size) -> bool [N] or None`.
         counts: int [N].
-        boxes: float [N, T, 4], canvas fractions.
+        boxes: float [N, T, 4], canvas fractions, or None where they aren't known.
         canvas_size: (H, W) in pixels.
 
     Returns:
         Fraction in [0, 1] by the rule's name (a second rule of that name is called `<name>_2` and
         so on).  Rules that say nothing of a single scene (`broken` gives None) are left out.
     """
-    counts, boxes = np.asarray(counts), np.asarray(boxes)
+    counts = np.asarray(counts)
     fractions: dict[str, float] = {}
     for rule in rules:
         broken = rule.broken(counts, boxes, canvas_size)
