@@ -1,0 +1,16 @@
+"""Scenes: synthesis, data sets by name, and the pipelines that feed training and evaluation."""
+
+from asr_tf.data.loading import DataSource, load_scenes
+from asr_tf.data.pipeline import evaluation_dataset, training_dataset
+from asr_tf.data.scenes import Scenes
+from asr_tf.data.synthesis import SceneSettings, synthesize
+
+__all__ = [
+    "DataSource",
+    "SceneSettings",
+    "Scenes",
+    "evaluation_dataset",
+    "load_scenes",
+    "synthesize",
+    "training_dataset",
+]
