@@ -177,7 +177,7 @@ class NonFiniteGuard(keras.callbacks.Callback):
 
 
 class Reporter(keras.callbacks.Callback):
-    """Once a Keras epoch: averages the terms, validates, and writes metrics.jsonl, scalars and pictures.
+    """Once a Keras epoch: gathers the terms, validates, and writes metrics.jsonl, scalars and pictures.
 
     `state.report` holds the last report.
     """
@@ -206,26 +206,22 @@ class Reporter(keras.callbacks.Callback):
         self._draw = draw
         self._images_every = images_every_reports
         self._writer: tf.summary.SummaryWriter | None = None
-        self._sums: dict[str, list[float]] = {}
+        self._terms: dict[str, Any] = {}
         self._reports = 0
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
-        """Gathers the terms of the execution's last step."""
-        for name, value in (logs or {}).items():
-            self._sums.setdefault(name, []).append(float(np.mean(value)))
+        """Keeps the terms, which the model averages over the steps of a Keras epoch."""
+        self._terms = dict(logs or {})
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Writes a report."""
         report: dict[str, float] = {
             "step": self._state.steps_done,
-            "minutes": self._state.seconds / 60.0,
+            "train_seconds": self._state.seconds,
             "learning_rate": float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)),
             "images_per_second": self._state.images_per_second,
         }
-        for name, values in self._sums.items():
-            counts = name.startswith("skipped_")
-            report[name] = values[-1] if counts else float(np.mean(values))
-        self._sums = {}
+        report.update({name: float(np.mean(value)) for name, value in self._terms.items()})
         report.update({f"val_{name}": float(value) for name, value in self._validate().items()})
         self._state.report = report
         self._folder.append_metrics(report)

@@ -8,8 +8,10 @@ stderr and a non-zero status, without a traceback (`--debug` shows it).  Imports
 from __future__ import annotations
 
 import difflib
+import importlib
 import os
 import sys
+import tempfile
 import textwrap
 import traceback
 from collections.abc import Callable, Sequence
@@ -60,8 +62,6 @@ def launch(
         main: does the work; reads the flags from `own`.
         check: raises flags.Error or ValueError for flags that can't be right, before anything heavy is imported.
     """
-    # TensorFlow's C++ side reports devices and cache sizes on stderr; the user's own setting wins.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if any(argument in _HELP + _FULL_HELP for argument in sys.argv[1:]):
         print(_help(doc, own))
         if any(argument in _FULL_HELP for argument in sys.argv[1:]):
@@ -80,6 +80,7 @@ def launch(
 
     def guarded(_: Sequence[str]) -> None:
         try:
+            _import_tensorflow()
             main()
         except KeyboardInterrupt as interruption:
             print(f"\n{command}: interrupted {interruption}".rstrip() + ".", file=sys.stderr)
@@ -91,6 +92,30 @@ def launch(
             sys.exit(_ERROR_STATUS)
 
     app.run(guarded, flags_parser=parse)
+
+
+def _import_tensorflow() -> None:
+    """Imports TensorFlow without what its C++ side reports about devices; the user's own log level wins.
+
+    Some of those reports ignore the log level (tensorflow issue 100442), so the import itself writes to a file, which
+    is shown where the import fails.
+    """
+    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+        return
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as silenced:
+        os.dup2(silenced.fileno(), 2)
+        try:
+            importlib.import_module("tensorflow")
+        except BaseException:
+            silenced.seek(0)
+            os.write(kept, silenced.read())
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 def error_line(command: str, error: BaseException) -> str:
@@ -107,9 +132,9 @@ def _help(doc: str, own: flags.FlagValues) -> str:
     for name in sorted(own):
         flag = own[name]
         shown = f"--[no]{name}" if flag.boolean else f"--{name}"
-        default = "none" if flag.default is None else flag.default_as_str.strip("'")
+        default = "none" if flag.default in (None, []) else flag.default_as_str.strip("'")
         again = " May be given several times." if isinstance(flag, flags.MultiFlag) else ""
-        body = f"{flag.help}{again} (default: {default})"
+        body = f"{flag.help.partition(';' + chr(10))[0]}{again} (default: {default})"
         indented = textwrap.fill(body, 96, initial_indent="    ", subsequent_indent="    ")
         paragraphs.append(f"  {shown}\n{indented}")
     return "\n\n".join(paragraphs[:2]) + "\n" + "\n".join(paragraphs[2:])

@@ -142,7 +142,7 @@ def _place(error: Exception, source: str) -> str:
 
 
 def _explain(error: Exception) -> str:
-    """gin's message on one line, with the nearest name where a name is unknown."""
+    """The message of gin on one line, with the nearest name where a name is unknown."""
     message = one_line(error)
     unknown = re.match(r"No configurable matching '(.+?)'", message)
     if unknown:
@@ -208,7 +208,7 @@ def merged_config() -> str:
 
 
 def _sections(text: str) -> dict[str, str]:
-    """gin text by its headings; comments that gin writes inside a section are left out."""
+    """Text of gin by its headings; comments that gin writes inside a section are left out."""
     parts = _SECTION.split(text)
     bodies = {}
     for heading, body in zip(parts[1::2], parts[2::2], strict=True):

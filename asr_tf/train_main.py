@@ -1,4 +1,4 @@
-"""asr_train: learns to count, box and redraw the objects of unlabelled images.
+r"""asr_train: learns to count, box and redraw the objects of unlabelled images.
 
 Example:
   asr_train --workdir=runs/mnist --gin_files=models/asr.gin --gin_files=scenes/mnist_count13.gin \\

@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from asr_tf import callbacks, checks, configuration, tiles
-from asr_tf.data import Scenes, load_data, training_dataset
+from asr_tf.data import DataSource, Scenes, training_dataset
 from asr_tf.evaluation import validation_metrics
 from asr_tf.model import ASRModel
 from asr_tf.run_folder import Checkpoints, RunFolder
@@ -96,7 +96,7 @@ def train(
     folder.check_writable()
 
     training_scenes, held_out = _split(
-        load_data("train", data_dir=data_dir, manual_dir=manual_dir), validation_size, batch_size
+        DataSource().load("train", data_dir, manual_dir), validation_size, batch_size
     )
     model = ASRModel(canvas_size=training_scenes.canvas_size, seed=seed)
     flags = {"seed": seed, "max_minutes": max_minutes}
@@ -157,6 +157,7 @@ def train(
             training_dataset(training_scenes, batch_size, seed, start_step=state.steps_done),
             epochs=_epochs(budget, state.steps_done, report_steps),
             steps_per_epoch=report_steps,
+            shuffle=False,  # the data set has its own order
             verbose=0,
             callbacks=[
                 callbacks.Clock(state, execution * batch_size),
