@@ -124,8 +124,8 @@ class AggregateCount(_CountRule):
 
 
 def _log(probs: tf.Tensor) -> tf.Tensor:
-    """log(probs + epsilon), scaled such that it is 0 at probs = 1."""
-    return tf.math.log(probs + _EPSILON) - math.log1p(_EPSILON)
+    """log(probs + epsilon), but 0 at probs = 1."""
+    return tf.minimum(tf.math.log(probs + _EPSILON), 0.0)
 
 
 def _checked_counts(label: str, counts: Any) -> tuple[int, ...]:

@@ -105,7 +105,7 @@ class AIRScenePrior(tfd.Distribution):
         """The parameters of every step, float [..., T, ...] each, equal for all steps but for the logits."""
         logits = self._code.logits
         parts = [
-            tf.fill(tf.concat([tf.shape(logits), [size]], axis=0), tf.cast(value, logits.dtype))
+            tf.fill(tf.concat([tf.shape(logits), [size]], axis=0), tf.constant(value, logits.dtype))
             for size, *values in self._normals
             for value in values
         ]
