@@ -36,5 +36,6 @@ and one line of gin, after `import my_rules` at the top of the file if it lives 
 
 from asr_tf.constraints.base import Constraint, SceneStatistics
 from asr_tf.constraints.count import AggregateCount, CountInSet
+from asr_tf.constraints.window import TightWindows
 
-__all__ = ["AggregateCount", "Constraint", "CountInSet", "SceneStatistics"]
+__all__ = ["AggregateCount", "Constraint", "CountInSet", "SceneStatistics", "TightWindows"]

@@ -31,12 +31,14 @@ class SceneStatistics(NamedTuple):
         boxes: float [B, T, 4], attention windows `[ymin, xmin, ymax, xmax]` as fractions of the canvas; those of
             absent steps are there too, so weight them by `presence_probs`.
         canvas_size: (H, W) in pixels.
+        objects: float [B, T, G, G] in (0, 1), what each step draws in its window.
     """
 
     presence_probs: Any
     count_probs: Any
     boxes: Any
     canvas_size: tuple[int, int]
+    objects: Any = None
 
     @property
     def absence_probs(self) -> tf.Tensor:

@@ -1,0 +1,65 @@
+"""A rule about the attention windows: each is the square crop of the object that is drawn in it.
+
+The likelihood alone leaves a window free: the decoder can draw an object anywhere in a window that is too large, so
+boxes drift away from objects at no cost.  This rule fixes that freedom, whatever the objects' size.
+"""
+
+from __future__ import annotations
+
+import gin
+import tensorflow as tf
+
+from asr_tf.constraints.base import Constraint, SceneStatistics
+
+__all__ = ["TightWindows"]
+
+# Steepness of the step from "empty" to "occupied": a row of faint pixels is no ink.
+_STEEPNESS = 12.0
+
+
+@gin.register
+class TightWindows(Constraint):
+    """Windows are square crops: an object is centred in its window and touches two opposite edges of it.
+
+    A row (or column) of the drawn object is occupied as far as its brightest pixel is over `ink`.  The margin at an
+    edge is the expected length of the run of empty rows from there, in canvas pixels.  The penalty of a step is
+
+        abs(top - bottom) / 2 + abs(left - right) / 2 + min(top + bottom, left + right)
+
+    and counts by the probability that the step is present.  A step that draws nothing has none.
+    """
+
+    def __init__(self, ink: float = 0.4, strength: float = 2.0) -> None:
+        """Initializes the rule.
+
+        Args:
+            ink: brightness from which on a pixel counts as drawn, in (0, 1).
+            strength: nats an image for each pixel of margin.
+
+        Raises:
+            ValueError: `ink` is not in (0, 1).
+        """
+        super().__init__(strength)
+        if not 0.0 < ink < 1.0:
+            raise ValueError(f"TightWindows.ink must be in (0, 1), got {ink!r}.")
+        self.ink = ink
+
+    def penalty(self, statistics: SceneStatistics) -> tf.Tensor:
+        """float [B], canvas pixels."""
+        objects = statistics.objects  # [B, T, G, G]
+        ymin, _, ymax, _ = tf.unstack(statistics.boxes, axis=-1)
+        pixel = (ymax - ymin) * statistics.canvas_size[0] / objects.shape[-1]  # [B, T]
+        vertical = self._margins(tf.reduce_max(objects, axis=-1))
+        horizontal = self._margins(tf.reduce_max(objects, axis=-2))
+        off_centre = sum(0.5 * tf.abs(first - last) for first, last in (vertical, horizontal))
+        slack = tf.minimum(sum(vertical), sum(horizontal))
+        drawn = tf.sigmoid(_STEEPNESS * (tf.reduce_max(objects, axis=[-2, -1]) - self.ink))
+        weight = statistics.presence_probs * tf.stop_gradient(drawn) * pixel
+        return tf.reduce_sum(weight * (off_centre + slack), axis=-1)
+
+    def _margins(self, brightest: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Lengths of the empty runs from both ends of a profile [..., G], in units of its pixels."""
+        log_empty = tf.math.log_sigmoid(-_STEEPNESS * (brightest - self.ink))
+        first = tf.exp(tf.cumsum(log_empty, axis=-1))
+        last = tf.exp(tf.cumsum(log_empty, axis=-1, reverse=True))
+        return tf.reduce_sum(first, axis=-1), tf.reduce_sum(last, axis=-1)

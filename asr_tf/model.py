@@ -1,0 +1,153 @@
+"""The model as Keras trains it: the bound less the penalties of the declared constraints.
+
+AIR, AIR-pPrior and ASR are settings of this one class: the prior ("air" or "autoregressive") and the constraints.
+`train_step` and `test_step` share one loss.
+
+References:
+    Xu et al., "Multi-object Generation with Amortized Structural Regularization", NeurIPS 2019, arXiv:1906.03923,
+    section 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import gin
+import keras
+import tensorflow as tf
+
+from asr_tf.constraints import Constraint, SceneStatistics
+from asr_tf.scene import ObjectiveTerms
+from asr_tf.scene_model import SceneModel
+
+__all__ = ["ASRModel", "configured_model"]
+
+
+class ASRModel(SceneModel):
+    """Attend-Infer-Repeat with amortized structural regularization.
+
+    Learning goes through Keras: `compile(optimizer)` and `fit` on batches
+    `{"image": float32 [B, H, W, 1], "count": int32 [B] (optional)}`; only metrics look at the count.
+
+    Attributes:
+        constraints: the declared knowledge, a tuple of `Constraint`.
+        step: int64 variable, training steps taken; the randomness of a step is a function of (seed, step).
+        skipped_steps, skipped_in_a_row: int64 variables, steps that changed nothing because of a non-finite number.
+    """
+
+    def __init__(self, *, constraints: Sequence[Constraint] = (), num_steps: int = 4, **settings: Any):
+        """Initializes the model.
+
+        Args:
+            constraints: the knowledge that training enforces.
+            num_steps: T, the most objects in a scene.
+            **settings: of `SceneModel`.
+
+        Raises:
+            ValueError, TypeError: a setting is out of range, or a constraint can't hold with `num_steps`.
+        """
+        super().__init__(num_steps=num_steps, **settings)
+        for constraint in constraints:
+            if not isinstance(constraint, Constraint):
+                raise TypeError(
+                    f"ASRModel.constraints must hold Constraint objects, got {constraint!r}."
+                )
+            constraint.check(num_steps)
+
+        self.constraints = tuple(constraints)
+        self.skipped_steps = self._counter("skipped_steps")
+        self.skipped_in_a_row = self._counter("skipped_in_a_row")
+        self._term_names = (
+            *(f"{field}_nats" for field in ObjectiveTerms._fields),
+            *(f"penalty_{constraint.name}" for constraint in self.constraints),
+            "gradients",
+        )
+        self._nonfinite = self.add_weight(
+            shape=(len(self._term_names),), dtype="bool", trainable=False, name="nonfinite"
+        )
+        self._means = {
+            label: keras.metrics.Mean(label)
+            for label in ("loss", "negative_elbo_nats", *self._term_names[:-1], "count_accuracy")
+        }
+
+    def _loss(
+        self, images: tf.Tensor, seed: tf.Tensor, estimator: str
+    ) -> tuple[tf.Tensor, dict[str, tf.Tensor], SceneStatistics]:
+        """The loss, and what it is made of by name: batch means in nats, penalties unweighted."""
+        terms, statistics = self._score(images, seed, estimator)
+        penalties = [rule.penalty(statistics) for rule in self.constraints]
+        means = [tf.reduce_mean(value) for value in (*terms, *penalties)]
+        strengths = [1.0] * len(terms) + [rule.strength for rule in self.constraints]
+        loss = tf.add_n([weight * mean for weight, mean in zip(strengths, means, strict=True)])
+        return loss, dict(zip(self._term_names, means, strict=False)), statistics
+
+    # Training.
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        """Means over an epoch, reset by Keras at its start."""
+        return list(self._means.values())
+
+    def _update_metrics(
+        self,
+        loss: tf.Tensor,
+        named: dict[str, tf.Tensor],
+        statistics: SceneStatistics,
+        data: dict[str, tf.Tensor],
+    ) -> dict[str, tf.Tensor]:
+        count_of_terms = len(ObjectiveTerms._fields)
+        values = {"loss": loss, "negative_elbo_nats": tf.add_n(list(named.values())[:count_of_terms])}
+        values |= named
+        if "count" in data:
+            inferred = tf.argmax(statistics.count_probs, axis=-1, output_type=tf.int32)
+            right = tf.equal(inferred, tf.cast(data["count"], tf.int32))
+            values["count_accuracy"] = tf.reduce_mean(tf.cast(right, tf.float32))
+        for label, value in values.items():
+            finite = tf.math.is_finite(value)
+            self._means[label].update_state(
+                tf.where(finite, value, 0.0), sample_weight=tf.cast(finite, tf.float32)
+            )
+        return {label: self._means[label].result() for label in values}
+
+    def _step_seed(self) -> tf.Tensor:
+        return tf.stack([tf.cast(self.seed, tf.int32), tf.cast(self.step, tf.int32)])
+
+    def train_step(self, data: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """One optimizer update; changes no weight where the loss or a gradient is not finite."""
+        images = data["image"][..., 0]
+        variables = self.trainable_variables
+        with tf.GradientTape() as tape:
+            loss, named, statistics = self._loss(images, self._step_seed(), self.estimator)
+        gradients = tape.gradient(loss, variables)
+        bad = [tf.logical_not(tf.math.is_finite(value)) for value in named.values()]
+        norm = tf.linalg.global_norm(gradients)
+        bad = tf.stack([*bad, tf.logical_not(tf.math.is_finite(norm))])
+        skip = tf.reduce_any(bad)
+        tf.cond(skip, lambda: None, lambda: self.optimizer.apply(gradients, variables))
+        self._nonfinite.assign(tf.where(skip, bad, self._nonfinite))
+        self.step.assign_add(1)
+        self.skipped_steps.assign_add(tf.cast(skip, tf.int64))
+        self.skipped_in_a_row.assign(
+            tf.where(skip, self.skipped_in_a_row + 1, tf.zeros([], tf.int64))
+        )
+        logs = self._update_metrics(loss, named, statistics, data)
+        logs["skipped_steps"] = tf.cast(self.skipped_steps, tf.float32)
+        logs["skipped_in_a_row"] = tf.cast(self.skipped_in_a_row, tf.float32)
+        return logs
+
+    def test_step(self, data: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """The exact bound (count enumerated, whatever training uses) and penalties of one batch."""
+        seed = tf.stack([tf.cast(self.seed, tf.int32), -1])
+        loss, named, statistics = self._loss(data["image"][..., 0], seed, "enumerate")
+        return self._update_metrics(loss, named, statistics, data)
+
+    def nonfinite_terms(self) -> list[str]:
+        """Names of the terms that were not finite in the last skipped step ("gradients" among them)."""
+        flags = keras.ops.convert_to_numpy(self._nonfinite)
+        return [label for label, flag in zip(self._term_names, flags, strict=True) if flag]
+
+
+# Keras looks at the signature of `ASRModel.__init__`, which gin's decorators would hide: the class stays as it is,
+# and this is the one that takes its arguments from gin (as `ASRModel`).
+configured_model = gin.external_configurable(ASRModel, "ASRModel")

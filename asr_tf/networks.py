@@ -1,0 +1,361 @@
+"""Networks as Keras layers: recognition RNN, glimpse encoder, object decoder and the prior's RNN.
+
+The recognition RNN is the only sequential part of the model.  The image enters it once: its product with the gates'
+kernel is the same at every step and is computed before the loop.  Tensors cross `call`; distributions are built where
+they are used.  What leaves a network is float32, whatever precision it computes in.
+
+References:
+    Eslami et al., "Attend, Infer, Repeat", NIPS 2016, arXiv:1603.08575, section 2.1.
+    Xu et al., arXiv:1906.03923, section 4 (sizes) and its learned autoregressive prior.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import keras
+import tensorflow as tf
+
+from asr_tf.scene import PosteriorStatistics, PriorStatistics, SceneLatents
+from asr_tf.spatial_transformer import read_glimpses
+
+__all__ = [
+    "GlimpseEncoder",
+    "LatentNoise",
+    "ObjectDecoder",
+    "PriorNetwork",
+    "RecognitionNetwork",
+]
+
+
+class LatentNoise(NamedTuple):
+    """Standard normal draws that turn posterior statistics into samples; zeros give the posterior's mode.
+
+    Attributes:
+        shift: float [B, T, 2].
+        scale: float [B, T, 1].
+        what: float [B, T, Z].
+    """
+
+    shift: tf.Tensor
+    scale: tf.Tensor
+    what: tf.Tensor
+
+
+def _float32(x: tf.Tensor) -> tf.Tensor:
+    return tf.cast(x, tf.float32)
+
+
+class MLP(keras.layers.Layer):
+    """Dense layers `sizes[0] -> ... -> sizes[-1]` on the last axis, linear at the end.
+
+    Args:
+        sizes: widths, the input's first.
+        activation: of the hidden layers.
+        name: Keras name.
+        output_bias: where the last layer's bias starts, one number or one a unit.
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        activation: str,
+        name: str,
+        output_bias: float | Sequence[float] = 0.0,
+    ):
+        super().__init__(name=name)
+        self.depth = len(sizes) - 1
+        for i, (size_in, size_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+            last = i == self.depth - 1
+            layer = keras.layers.Dense(
+                size_out,
+                activation=None if last else activation,
+                bias_initializer=keras.initializers.Constant(output_bias) if last else "zeros",
+                name=f"dense_{i}",
+            )
+            layer.build((None, size_in))
+            setattr(self, f"dense_{i}", layer)
+        self.built = True
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        for i in range(self.depth):
+            inputs = getattr(self, f"dense_{i}")(inputs)
+        return inputs
+
+
+class LSTMCell(keras.layers.Layer):
+    """An LSTM cell whose four gates are one matrix product, and which takes part of its input already projected."""
+
+    def __init__(self, input_size: int, units: int, name: str):
+        super().__init__(name=name)
+        self.units = units
+        self.gates = keras.layers.Dense(4 * units, use_bias=False, name="gates")
+        self.gates.build((None, input_size + units))
+        # Keras' unit forget bias: remember at first.
+        self.bias = self.add_weight(
+            shape=(4 * units,),
+            initializer=lambda shape, dtype=None: tf.concat(
+                [tf.zeros([units]), tf.ones([units]), tf.zeros([2 * units])], 0
+            ),
+            name="bias",
+        )
+        self.built = True
+
+    def initial_state(self, batch_size: tf.Tensor | int) -> tuple[tf.Tensor, tf.Tensor]:
+        """Zeros: hidden state and cell, each [B, units]."""
+        zeros = tf.zeros([batch_size, self.units], self.compute_dtype)
+        return zeros, zeros
+
+    def call(
+        self,
+        inputs: tf.Tensor,
+        state: tuple[tf.Tensor, tf.Tensor],
+        projection: tf.Tensor | float = 0.0,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """One step.
+
+        Args:
+            inputs: float [B, input_size].
+            state: hidden state and cell, each [B, units].
+            projection: float [B, 4 * units], what is added to the gates beside the inputs' product.
+
+        Returns:
+            The next hidden state and cell.
+        """
+        hidden, cell = state
+        gates = self.gates(tf.concat([tf.cast(inputs, hidden.dtype), hidden], -1))
+        gates += self.bias + projection
+        enter, forget, candidate, leave = tf.split(gates, 4, axis=-1)
+        cell = tf.sigmoid(forget) * cell + tf.sigmoid(enter) * tf.tanh(candidate)
+        return tf.sigmoid(leave) * tf.tanh(cell), cell
+
+
+class GlimpseEncoder(keras.layers.Layer):
+    """Glimpse [..., G, G] to mean and log standard deviation of its appearance, each [..., Z]."""
+
+    def __init__(self, glimpse_size: int, units: Sequence[int], what_size: int, name: str):
+        super().__init__(name=name)
+        self.what_size = what_size
+        self.pixels = glimpse_size**2
+        self.mlp = MLP([self.pixels, *units, 2 * what_size], "softplus", "mlp")
+        self.built = True
+
+    def call(self, glimpses: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        flat = tf.reshape(glimpses, tf.concat([tf.shape(glimpses)[:-2], [self.pixels]], 0))
+        loc, log_scale = tf.split(_float32(self.mlp(flat)), 2, axis=-1)
+        return loc, log_scale
+
+
+class ObjectDecoder(keras.layers.Layer):
+    """Appearance [N, Z] to the object's image [N, G, G] in (0, 1)."""
+
+    def __init__(
+        self,
+        what_size: int,
+        units: Sequence[int],
+        glimpse_size: int,
+        initial_brightness: float,
+        name: str,
+    ):
+        super().__init__(name=name)
+        self.glimpse_size = glimpse_size
+        bias = math.log(initial_brightness / (1.0 - initial_brightness))
+        self.mlp = MLP([what_size, *units, glimpse_size**2], "softplus", "mlp", bias)
+        self.built = True
+
+    def call(self, what: tf.Tensor) -> tf.Tensor:
+        images = tf.sigmoid(_float32(self.mlp(what)))
+        return tf.reshape(images, [-1, self.glimpse_size, self.glimpse_size])
+
+
+class RecognitionNetwork(keras.layers.Layer):
+    """q(z | x): T steps of an LSTM that decides where the next object is; then every window is read at once.
+
+    The LSTM sees the image and the windows chosen before.  Appearances don't feed back into it, so that glimpses of
+    all steps are read and encoded as one batch.
+
+    Args:
+        canvas_size: (H, W) in pixels.
+        num_steps: T.
+        glimpse_size: G in pixels.
+        what_size: Z.
+        rnn_units, head_units: widths of the LSTM and of each head's hidden layer.
+        encoder_units: hidden widths of the glimpse encoder.
+        initial_scale_latent: where the windows' scale latent starts.
+        name: Keras name.
+    """
+
+    def __init__(
+        self,
+        canvas_size: tuple[int, int],
+        num_steps: int,
+        glimpse_size: int,
+        what_size: int,
+        rnn_units: int,
+        head_units: int,
+        encoder_units: Sequence[int],
+        initial_scale_latent: float,
+        name: str = "recognition",
+    ):
+        super().__init__(name=name)
+        self.num_steps = num_steps
+        self.glimpse_size = glimpse_size
+        self.pixels = canvas_size[0] * canvas_size[1]
+        self.image_projection = keras.layers.Dense(4 * rnn_units, use_bias=False)
+        self.image_projection.build((None, self.pixels))
+        self.cell = LSTMCell(2 + 1, rnn_units, "cell")
+        self.presence_head = MLP([rnn_units, head_units, 1], "relu", "presence_head", 1.0)
+        self.shift_head = MLP(
+            [rnn_units, head_units, 4], "relu", "shift_head", [0.0, 0.0, -2.0, -2.0]
+        )
+        self.scale_head = MLP(
+            [rnn_units + 2, head_units, 2], "relu", "scale_head", [initial_scale_latent, -2.0]
+        )
+        self.encoder = GlimpseEncoder(glimpse_size, encoder_units, what_size, "encoder")
+        self.built = True
+
+    def call(
+        self, images: tf.Tensor, noise: LatentNoise
+    ) -> tuple[PosteriorStatistics, SceneLatents]:
+        """Infers every step's latents.
+
+        Args:
+            images: float32 [B, H, W] in [0, 1].
+            noise: standard normal draws, zeros for the mode.
+
+        Returns:
+            The posterior's statistics and the sampled latents; `presence` of the latents is q(step | previous step),
+            which is not a sample.
+        """
+        batch_size = tf.shape(images)[0]
+        projection = self.image_projection(tf.reshape(images, [-1, self.pixels]))
+        state = self.cell.initial_state(batch_size)
+        window = tf.zeros([batch_size, 3])
+        hiddens, windows, statistics = [], [], []
+        for t in range(self.num_steps):
+            state = self.cell(window, state, projection)
+            hidden = state[0]
+            shift_loc, shift_log_scale = tf.split(_float32(self.shift_head(hidden)), 2, axis=-1)
+            shift_latent = shift_loc + tf.exp(shift_log_scale) * noise.shift[:, t]
+            shift = tf.cast(tf.tanh(shift_latent), hidden.dtype)
+            scale_stats = _float32(self.scale_head(tf.concat([hidden, shift], -1)))
+            scale_loc, scale_log_scale = tf.split(scale_stats, 2, axis=-1)
+            scale_latent = scale_loc + tf.exp(scale_log_scale) * noise.scale[:, t]
+            window = tf.concat([shift_latent, scale_latent], -1)
+            hiddens.append(hidden)
+            windows.append(window)
+            statistics.append((shift_loc, shift_log_scale, scale_loc, scale_log_scale))
+
+        shift_latent, scale_latent = tf.split(tf.stack(windows, axis=1), [2, 1], axis=-1)
+        window_stats = [tf.stack(parts, axis=1) for parts in zip(*statistics, strict=True)]
+        presence_logits = _float32(self.presence_head(tf.stack(hiddens, axis=1)))[..., 0]
+        glimpses = read_glimpses(
+            images[:, tf.newaxis], tf.tanh(shift_latent), tf.sigmoid(scale_latent), self.glimpse_size
+        )
+        what_loc, what_log_scale = self.encoder(glimpses)
+        what = what_loc + tf.exp(what_log_scale) * noise.what
+        return (
+            PosteriorStatistics(presence_logits, *window_stats, what_loc, what_log_scale),
+            SceneLatents(tf.sigmoid(presence_logits), shift_latent, scale_latent, what),
+        )
+
+
+class PriorNetwork(keras.layers.Layer):
+    """p(z_t | z_<t): an LSTM over the previous steps' latents, with heads for shift and scale, and a learned count.
+
+    The logits of the presence code are T free weights and look at no latents, so that p(n) is a learned categorical
+    distribution and scenes with a given number of objects can be drawn exactly, without rejection.
+
+    Args:
+        num_steps: T.
+        what_size: Z.
+        rnn_units, head_units: widths of the LSTM and of the heads' hidden layer.
+        scale_loc, scale_log_scale: the scale latent's normal, learned from there if `learn_scale`.
+        learn_scale: whether the scale latent's normal is the network's output.
+        name: Keras name.
+    """
+
+    def __init__(
+        self,
+        num_steps: int,
+        what_size: int,
+        rnn_units: int,
+        head_units: int,
+        scale_loc: float,
+        scale_log_scale: float,
+        learn_scale: bool,
+        name: str = "prior",
+    ):
+        super().__init__(name=name)
+        self.learn_scale = learn_scale
+        self.scale_stats = (scale_loc, scale_log_scale)
+        self.cell = LSTMCell(3 + what_size, rnn_units, "cell")
+        self.presence_logits = self.add_weight(
+            shape=(num_steps,), initializer="zeros", dtype="float32", name="presence_logits"
+        )
+        self.shift_head = MLP(
+            [rnn_units, head_units, 4], "relu", "shift_head", [0.0, 0.0, -0.5, -0.5]
+        )
+        if learn_scale:
+            self.scale_head = MLP(
+                [rnn_units, head_units, 2], "relu", "scale_head", self.scale_stats
+            )
+        self.built = True
+
+    def initial_state(
+        self, batch_size: tf.Tensor | int
+    ) -> tuple[int, tuple[tf.Tensor, tf.Tensor]]:
+        """What `step` starts from: step 0 and the RNN's zeros."""
+        return 0, self.cell.initial_state(batch_size)
+
+    def heads(self, hidden: tf.Tensor, presence_logits: tf.Tensor) -> PriorStatistics:
+        """Statistics from the RNN's output [..., units] and the same steps' presence logits [...]."""
+        shift_loc, shift_log_scale = tf.split(_float32(self.shift_head(hidden)), 2, axis=-1)
+        if self.learn_scale:
+            scale_loc, scale_log_scale = tf.split(_float32(self.scale_head(hidden)), 2, axis=-1)
+        else:
+            scale_loc, scale_log_scale = (
+                tf.fill(tf.shape(shift_loc[..., :1]), value) for value in self.scale_stats
+            )
+        return PriorStatistics(
+            presence_logits, shift_loc, shift_log_scale, scale_loc, scale_log_scale
+        )
+
+    def step(
+        self, previous: SceneLatents, state: tuple[int, tuple[tf.Tensor, tf.Tensor]]
+    ) -> tuple[PriorStatistics, tuple[int, tuple[tf.Tensor, tf.Tensor]]]:
+        """One step of sampling.
+
+        Args:
+            previous: latents of the step before, [N, ...] each; zeros before the first.
+            state: the step's number and the RNN's state, from `initial_state` or the step before.
+
+        Returns:
+            The step's statistics, [N, ...] each, and the next state.
+        """
+        t, rnn_state = state
+        inputs = tf.concat([previous.shift_latent, previous.scale_latent, previous.what], -1)
+        rnn_state = self.cell(inputs, rnn_state)
+        logits = tf.fill(tf.shape(inputs)[:1], _float32(self.presence_logits)[t])
+        return self.heads(rnn_state[0], logits), (t + 1, rnn_state)
+
+    def call(self, latents: SceneLatents) -> PriorStatistics:
+        """Statistics of every step, each given the inferred latents of the steps before it.
+
+        Args:
+            latents: float [B, T, ...] each.
+
+        Returns:
+            Statistics, [B, T, ...] each.
+        """
+        values = tf.concat([latents.shift_latent, latents.scale_latent, latents.what], -1)
+        previous = tf.pad(values[:, :-1], [[0, 0], [1, 0], [0, 0]])
+        state = self.cell.initial_state(tf.shape(values)[0])
+        outputs = []
+        for t in range(values.shape[1]):
+            state = self.cell(previous[:, t], state)
+            outputs.append(state[0])
+        presence_logits = tf.broadcast_to(_float32(self.presence_logits), tf.shape(values)[:2])
+        return self.heads(tf.stack(outputs, axis=1), presence_logits)

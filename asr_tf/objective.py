@@ -1,0 +1,169 @@
+"""The bound on log p(x), term by term, by either of two estimators of the expectation over the count.
+
+`enumerated_terms` takes the expectation over the count exactly: with q(n = k) from the presence code, and one sample of
+every step's continuous latents,
+
+    -ELBO = sum_k q(n = k) [ nll_k + sum_{t <= k} KL_t + log q(n = k) - log p(n = k) ]
+
+where canvas_k sums the first k objects.  `concrete_terms` is the published estimator: a relaxed presence weights the
+objects, and the divergence of the code is a one-sample estimate.
+
+References:
+    Xu et al., arXiv:1906.03923, section 3; Eslami et al., arXiv:1603.08575, section 2.1.
+    Burda et al., "Importance Weighted Autoencoders", ICLR 2016, arXiv:1509.00519, equation 8.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from asr_tf.distributions import PresenceCode, RelaxedPresenceCode, normal_kl, normal_log_prob
+from asr_tf.distributions.presence import relaxed_kl_estimate
+from asr_tf.scene import ObjectiveTerms, PosteriorStatistics, PriorStatistics, SceneLatents
+
+__all__ = [
+    "ESTIMATORS",
+    "canvases_by_count",
+    "concrete_terms",
+    "enumerated_terms",
+    "log_weights",
+    "running_presence",
+]
+
+ESTIMATORS = ("enumerate", "concrete")
+
+# A relaxed scene ends where the running sum of (1 - presence) reaches this (the published stopping rule).
+_STOPPING_SUM = 0.9
+
+NegativeLogLikelihood = Callable[[tf.Tensor], tf.Tensor]
+
+
+def canvases_by_count(drawn: tf.Tensor) -> tf.Tensor:
+    """Sums of the first k objects, k = 0..T, from each step's drawing: [B, T, H, W] to [B, T + 1, H, W]."""
+    return tf.pad(tf.cumsum(drawn, axis=1), [[0, 0], [1, 0], [0, 0], [0, 0]])
+
+
+def running_presence(relaxed: tf.Tensor) -> tf.Tensor:
+    """Relaxed presence with the published stopping rule.
+
+    Args:
+        relaxed: float [B, T], an event of `RelaxedPresenceCode`.
+
+    Returns:
+        float [B, T]: the relaxed unary code, zero from the step on at which the running sum of (1 - presence of the
+        step alone) reaches 0.9.
+    """
+    absent = tf.sigmoid(-relaxed)
+    counts = tf.cast(tf.cumsum(absent, axis=-1) < _STOPPING_SUM, relaxed.dtype)
+    return RelaxedPresenceCode.presence(relaxed) * counts
+
+
+def _continuous_kls(
+    posterior: PosteriorStatistics, prior: PriorStatistics, presence: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Divergences of shift, scale and appearance, [B] each, weighted by the steps' presence [B, T]."""
+    kls = (
+        normal_kl(posterior.shift_loc, posterior.shift_log_scale, prior.shift_loc, prior.shift_log_scale),
+        normal_kl(posterior.scale_loc, posterior.scale_log_scale, prior.scale_loc, prior.scale_log_scale),
+        normal_kl(posterior.what_loc, posterior.what_log_scale, 0.0, 0.0),
+    )
+    shift, scale, what = (
+        tf.reduce_sum(presence * tf.reduce_sum(kl, axis=-1), axis=-1) for kl in kls
+    )
+    return shift, scale, what
+
+
+def enumerated_terms(
+    posterior: PosteriorStatistics,
+    prior: PriorStatistics,
+    drawn: tf.Tensor,
+    nll: NegativeLogLikelihood,
+) -> ObjectiveTerms:
+    """The bound with the expectation over the count taken exactly.
+
+    Args:
+        posterior: statistics of q, [B, T, ...] each.
+        prior: statistics of p given the sampled latents, [B, T, ...] each.
+        drawn: float [B, T, H, W], each step's object on a canvas of its own.
+        nll: canvases [B, T + 1, H, W] to -log p(x | canvas) [B, T + 1].
+
+    Returns:
+        Terms, float [B] each, in nats.
+    """
+    q_count = PresenceCode(posterior.presence_logits)
+    p_count = PresenceCode(prior.presence_logits)
+    shift, scale, what = _continuous_kls(posterior, prior, q_count.presence_probs())
+    return ObjectiveTerms(
+        nll=tf.reduce_sum(q_count.count_probs() * nll(canvases_by_count(drawn)), axis=-1),
+        kl_count=q_count.kl_divergence(p_count),
+        kl_shift=shift,
+        kl_scale=scale,
+        kl_what=what,
+    )
+
+
+def concrete_terms(
+    posterior: PosteriorStatistics,
+    prior: PriorStatistics,
+    drawn: tf.Tensor,
+    nll: NegativeLogLikelihood,
+    temperature: float,
+    seed: tf.Tensor,
+) -> ObjectiveTerms:
+    """The bound's published relaxation, with one sample of a Concrete presence.
+
+    Args:
+        posterior, prior, drawn, nll: as for `enumerated_terms`.
+        temperature: of the binary Concrete, above 0.
+        seed: int32 [2].
+
+    Returns:
+        Terms, float [B] each, in nats; `kl_count` is a one-sample estimate and may be negative.
+    """
+    q_code = RelaxedPresenceCode(temperature, posterior.presence_logits)
+    p_code = RelaxedPresenceCode(temperature, prior.presence_logits)
+    relaxed = q_code.sample(seed=seed)
+    presence = running_presence(relaxed)
+    shift, scale, what = _continuous_kls(posterior, prior, presence)
+    canvas = tf.reduce_sum(presence[..., tf.newaxis, tf.newaxis] * drawn, axis=1, keepdims=True)
+    return ObjectiveTerms(
+        nll=nll(canvas)[:, 0],
+        kl_count=relaxed_kl_estimate(q_code, p_code, relaxed),
+        kl_shift=shift,
+        kl_scale=scale,
+        kl_what=what,
+    )
+
+
+def log_weights(
+    posterior: PosteriorStatistics,
+    prior: PriorStatistics,
+    latents: SceneLatents,
+    drawn: tf.Tensor,
+    nll: NegativeLogLikelihood,
+) -> tf.Tensor:
+    """Log importance weights of sampled latents, with the count summed out.
+
+    With z_1..z_T ~ q,  sum_k p(n = k) p(z_1..z_k) p(x | z_1..z_k) / q(z_1..z_k)  has the mean p(x): each term of the
+    sum is an importance weight of the scene with k objects.
+
+    Args:
+        posterior, prior, drawn, nll: as for `enumerated_terms`.
+        latents: the samples that `drawn` and `prior` were computed from, [B, T, ...] each.
+
+    Returns:
+        float [B], nats.
+    """
+    ratios = tf.zeros(tf.shape(latents.presence))
+    for value, q_loc, q_log_scale, p_loc, p_log_scale in (
+        (latents.shift_latent, *posterior[1:3], *prior[1:3]),
+        (latents.scale_latent, *posterior[3:5], *prior[3:5]),
+        (latents.what, *posterior[5:7], 0.0, 0.0),
+    ):
+        ratio = normal_log_prob(value, p_loc, p_log_scale) - normal_log_prob(value, q_loc, q_log_scale)
+        ratios += tf.reduce_sum(ratio, axis=-1)
+    by_count = tf.pad(tf.cumsum(ratios, axis=-1), [[0, 0], [1, 0]])
+    prior_count = PresenceCode(prior.presence_logits).count_log_probs()
+    return tf.reduce_logsumexp(prior_count + by_count - nll(canvases_by_count(drawn)), axis=-1)

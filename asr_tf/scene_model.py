@@ -1,0 +1,397 @@
+"""What a model of scenes can do once it has weights: infer, redraw, score and generate.
+
+One pass infers every step's latents, decodes and writes all steps at once, and scores them.  Randomness is a function
+of an explicit seed, down to stateless samplers.  `asr_tf.model.ASRModel` adds the training.
+
+References:
+    Xu et al., "Multi-object Generation with Amortized Structural Regularization", NeurIPS 2019, arXiv:1906.03923.
+    Eslami et al., "Attend, Infer, Repeat", NIPS 2016, arXiv:1603.08575.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from asr_tf import objective
+from asr_tf.checks import check_choice, check_images, check_positive, check_range
+from asr_tf.constraints import SceneStatistics
+from asr_tf.distributions import (
+    AIRScenePrior,
+    AutoregressiveScenePrior,
+    PresenceCode,
+    code_of_count,
+)
+from asr_tf.networks import LatentNoise, ObjectDecoder, PriorNetwork, RecognitionNetwork
+from asr_tf.observation import OBSERVATION_MODELS, negative_log_likelihood
+from asr_tf.scene import ObjectiveTerms, PriorStatistics, SceneLatents, window_boxes
+from asr_tf.spatial_transformer import write_objects
+
+__all__ = ["PRIORS", "SceneModel"]
+
+PRIORS = ("autoregressive", "air")
+
+
+class SceneModel(keras.Model):
+    """Recognition network, decoder and prior as one model; every weight exists after construction.
+
+    Attributes:
+        step: int64 variable, training steps taken.
+    """
+
+    def __init__(
+        self,
+        *,
+        canvas_size: Sequence[int] = (50, 50),
+        num_steps: int = 4,
+        glimpse_size: int = 28,
+        what_size: int = 50,
+        rnn_units: int = 256,
+        head_units: int = 64,
+        encoder_units: Sequence[int] = (512, 256),
+        decoder_units: Sequence[int] = (256, 512),
+        prior: str = "autoregressive",
+        scale_prior_loc: float = -1.0,
+        scale_prior_scale: float = math.sqrt(0.05),
+        learn_scale_prior: bool = False,
+        air_presence_logits: Sequence[float] = (4.0, -4.0),
+        air_anneal_steps: int = 10_000,
+        estimator: str = "enumerate",
+        temperature: float = 0.1,
+        observation: str = "bernoulli",
+        observation_scale: float = 0.3,
+        background: float = 1e-6,
+        initial_brightness: float = 0.1,
+        seed: int = 0,
+        name: str = "asr",
+    ):
+        """Initializes the model.
+
+        Args:
+            canvas_size: (H, W) in pixels.
+            num_steps: T, the most objects in a scene.
+            glimpse_size: G in pixels.
+            what_size: Z.
+            rnn_units, head_units: widths of both LSTMs and of their heads' hidden layers.
+            encoder_units, decoder_units: hidden widths between glimpse and appearance, and back.
+            prior: "autoregressive" (learned) or "air" (fixed, independent steps).
+            scale_prior_loc, scale_prior_scale: normal over the scale latent; sigmoid(loc) is the typical window side
+                as a share of the shorter canvas side.
+            learn_scale_prior: learn the scale's normal from there (autoregressive prior only).
+            air_presence_logits: with prior "air", the logit of "one more object" at the first step of training and
+                from `air_anneal_steps` on, linear between.
+            air_anneal_steps: training steps.
+            estimator: "enumerate" (exact expectation over the count) or "concrete" (published relaxation).
+            temperature: of the binary Concrete.
+            observation: "bernoulli" or "gaussian".
+            observation_scale: standard deviation of the Gaussian, in units of the pixel range [0, 1].
+            background: Bernoulli mean of a pixel that nothing is drawn on.
+            initial_brightness: where the decoder's pixels start, in (0, 1).
+            seed: of training's randomness and of the initial weights.
+            name: Keras name.
+
+        Raises:
+            ValueError, TypeError: a value is out of range, or of the wrong type.
+        """
+        super().__init__(name=name)
+        for label, value in (
+            ("num_steps", num_steps),
+            ("glimpse_size", glimpse_size),
+            ("what_size", what_size),
+            ("rnn_units", rnn_units),
+            ("head_units", head_units),
+            ("scale_prior_scale", scale_prior_scale),
+            ("temperature", temperature),
+            ("observation_scale", observation_scale),
+            ("background", background),
+            *((f"canvas_size[{i}]", size) for i, size in enumerate(canvas_size)),
+        ):
+            check_positive(f"ASRModel.{label}", value)
+        if len(canvas_size) != 2:
+            raise ValueError(f"ASRModel.canvas_size must be (H, W), got {canvas_size!r}.")
+        check_range("ASRModel.initial_brightness", initial_brightness, 1e-4, 1.0 - 1e-4)
+        check_choice("ASRModel.prior", prior, PRIORS)
+        check_choice("ASRModel.estimator", estimator, objective.ESTIMATORS)
+        check_choice("ASRModel.observation", observation, OBSERVATION_MODELS)
+
+        self.canvas_size = (int(canvas_size[0]), int(canvas_size[1]))
+        self.num_steps, self.glimpse_size, self.what_size = num_steps, glimpse_size, what_size
+        self.prior, self.estimator, self.temperature = prior, estimator, temperature
+        self.seed = seed
+        self._scale_prior = (scale_prior_loc, math.log(scale_prior_scale))
+        self._air_presence = (*air_presence_logits, air_anneal_steps)
+        self._nll = functools.partial(
+            negative_log_likelihood,
+            observation=observation,
+            background=background,
+            scale=observation_scale,
+        )
+        keras.utils.set_random_seed(seed)
+        self.recognition = RecognitionNetwork(
+            self.canvas_size,
+            num_steps,
+            glimpse_size,
+            what_size,
+            rnn_units,
+            head_units,
+            tuple(encoder_units),
+            scale_prior_loc,
+        )
+        self.decoder = ObjectDecoder(
+            what_size, tuple(decoder_units), glimpse_size, initial_brightness, "decoder"
+        )
+        if prior == "autoregressive":
+            self.prior_network = PriorNetwork(
+                num_steps, what_size, rnn_units, head_units, *self._scale_prior, learn_scale_prior
+            )
+        self.step = self._counter("step")
+        self.built = True
+
+    def _counter(self, name: str) -> keras.Variable:
+        return self.add_weight(
+            shape=(), dtype="int64", initializer="zeros", trainable=False, name=name
+        )
+
+    def _noise(self, batch_size: tf.Tensor, seed: tf.Tensor) -> LatentNoise:
+        noise = tf.random.stateless_normal([batch_size, self.num_steps, 3 + self.what_size], seed)
+        return LatentNoise(*tf.split(noise, [2, 1, self.what_size], axis=-1))
+
+    def _no_noise(self, batch_size: tf.Tensor) -> LatentNoise:
+        sizes = (2, 1, self.what_size)
+        return LatentNoise(*(tf.zeros([batch_size, self.num_steps, size]) for size in sizes))
+
+    def _objects(self, latents: SceneLatents) -> tf.Tensor:
+        """What each step draws in its window, [B, T, G, G]."""
+        objects = self.decoder(tf.reshape(latents.what, [-1, self.what_size]))
+        side = self.glimpse_size
+        return tf.reshape(objects, [-1, self.num_steps, side, side])
+
+    def _write(self, objects: tf.Tensor, latents: SceneLatents) -> tf.Tensor:
+        """Each step's object on a canvas of its own, [B, T, H, W]."""
+        return write_objects(
+            objects,
+            tf.tanh(latents.shift_latent),
+            tf.sigmoid(latents.scale_latent),
+            self.canvas_size,
+        )
+
+    def _draw(self, latents: SceneLatents) -> tf.Tensor:
+        return self._write(self._objects(latents), latents)
+
+    def _boxes(self, latents: SceneLatents) -> tf.Tensor:
+        return window_boxes(
+            tf.tanh(latents.shift_latent), tf.sigmoid(latents.scale_latent), self.canvas_size
+        )
+
+    def _air_presence_logit(self) -> tf.Tensor:
+        start, end, steps = self._air_presence
+        progress = tf.minimum(tf.cast(self.step, tf.float32) / float(max(steps, 1)), 1.0)
+        return start + (end - start) * progress
+
+    def _prior_statistics(self, latents: SceneLatents) -> PriorStatistics:
+        """p(z_t | z_<t) of inferred latents, [B, T, ...] each."""
+        if self.prior == "autoregressive":
+            return self.prior_network(latents)
+        zeros = tf.zeros_like(latents.shift_latent)
+        one = tf.zeros_like(latents.scale_latent)
+        loc, log_scale = self._scale_prior
+        return PriorStatistics(
+            one[..., 0] + self._air_presence_logit(), zeros, zeros, one + loc, one + log_scale
+        )
+
+    def _score(
+        self, images: tf.Tensor, seed: tf.Tensor, estimator: str
+    ) -> tuple[ObjectiveTerms, SceneStatistics]:
+        noise_seed, presence_seed = tf.unstack(tf.random.split(seed, 2))
+        posterior, latents = self.recognition(images, self._noise(tf.shape(images)[0], noise_seed))
+        prior = self._prior_statistics(latents)
+        objects = self._objects(latents)
+        drawn = self._write(objects, latents)
+
+        def nll(canvases: tf.Tensor) -> tf.Tensor:
+            return self._nll(images[:, tf.newaxis], canvases)
+
+        if estimator == "enumerate":
+            terms = objective.enumerated_terms(posterior, prior, drawn, nll)
+        else:
+            terms = objective.concrete_terms(
+                posterior, prior, drawn, nll, self.temperature, presence_seed
+            )
+        code = PresenceCode(posterior.presence_logits)
+        statistics = SceneStatistics(
+            presence_probs=code.presence_probs(),
+            count_probs=code.count_probs(),
+            boxes=self._boxes(latents),
+            canvas_size=self.canvas_size,
+            objects=objects,
+        )
+        return terms, statistics
+
+    def objective(self, images: Any, seed: Any, estimator: str | None = None) -> ObjectiveTerms:
+        """The bound's terms, with one sample of the continuous latents.
+
+        Args:
+            images: float32 [B, H, W, 1] in [0, 1].
+            seed: int32 [2].
+            estimator: "enumerate", "concrete", or None for the model's own.
+
+        Returns:
+            Terms, float32 [B] each, in nats.
+        """
+        images = tf.convert_to_tensor(images, tf.float32)[..., 0]
+        return self._score(images, tf.convert_to_tensor(seed, tf.int32), estimator or self.estimator)[0]
+
+    def infer(self, images: Any) -> dict[str, tf.Tensor]:
+        """Deterministic inference: the likeliest count, and the mode of every latent.
+
+        Args:
+            images: [B, H, W, 1]; float in [0, 1] or uint8.
+
+        Returns:
+            `count` int32 [B]; `count_probs` float32 [B, T + 1]; `presence` float32 [B, T], 0 or 1; `boxes` [B, T, 4],
+            attention windows as canvas fractions, zeros for absent objects; `z_what` [B, T, Z], likewise;
+            `objects` [B, T, H, W, 1], what each present step draws; `reconstruction` [B, H, W, 1] in [0, 1].
+
+        Raises:
+            ValueError, TypeError: images of another shape, size, dtype or range.
+        """
+        if not tf.is_tensor(images):
+            images = check_images(images, self.canvas_size)
+        return self._infer(tf.convert_to_tensor(images, tf.float32))
+
+    @tf.function(reduce_retracing=True)
+    def _infer(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        images = images[..., 0]
+        posterior, latents = self.recognition(images, self._no_noise(tf.shape(images)[0]))
+        count_probs = PresenceCode(posterior.presence_logits).count_probs()
+        count = tf.argmax(count_probs, axis=-1, output_type=tf.int32)
+        presence = code_of_count(count, self.num_steps)
+        objects = presence[..., tf.newaxis, tf.newaxis] * self._draw(latents)
+        return {
+            "count": count,
+            "count_probs": count_probs,
+            "presence": presence,
+            "boxes": presence[..., tf.newaxis] * self._boxes(latents),
+            "z_what": presence[..., tf.newaxis] * latents.what,
+            "objects": objects[..., tf.newaxis],
+            "reconstruction": tf.clip_by_value(tf.reduce_sum(objects, 1), 0.0, 1.0)[..., tf.newaxis],
+        }
+
+    def sample(self, num_samples: Any, seed: Any, num_objects: Any = -1) -> dict[str, tf.Tensor]:
+        """New scenes from the prior; the same seed gives the same scenes.
+
+        Args:
+            num_samples: int32 [], N.
+            seed: int32 [2].
+            num_objects: int32 [], the number of objects in every scene (exact, without rejection); -1 draws it too.
+
+        Returns:
+            `images` float32 [N, H, W, 1] in [0, 1]; `count` int32 [N]; `presence` [N, T]; `boxes` [N, T, 4] and
+            `z_what` [N, T, Z], zeros for absent objects.
+
+        Raises:
+            ValueError: `num_objects` is not between -1 and T.
+        """
+        if not tf.is_tensor(num_objects):
+            check_range("num_objects", num_objects, -1, self.num_steps)
+        return self._sample(
+            tf.convert_to_tensor(num_samples, tf.int32),
+            tf.convert_to_tensor(seed, tf.int32),
+            tf.convert_to_tensor(num_objects, tf.int32),
+        )
+
+    @tf.function(reduce_retracing=True)
+    def _sample(
+        self, num_samples: tf.Tensor, seed: tf.Tensor, num_objects: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        latents = self._sample_latents(num_samples, seed, num_objects)
+        presence = latents.presence
+        objects = presence[..., tf.newaxis, tf.newaxis] * self._draw(latents)
+        return {
+            "images": tf.clip_by_value(tf.reduce_sum(objects, 1), 0.0, 1.0)[..., tf.newaxis],
+            "count": tf.cast(tf.reduce_sum(presence, axis=-1), tf.int32),
+            "presence": presence,
+            "boxes": presence[..., tf.newaxis] * self._boxes(latents),
+            "z_what": presence[..., tf.newaxis] * latents.what,
+        }
+
+    def _sample_latents(
+        self, num_samples: tf.Tensor, seed: tf.Tensor, num_objects: tf.Tensor
+    ) -> SceneLatents:
+        if self.prior == "autoregressive":
+            network = self.prior_network
+            scenes = AutoregressiveScenePrior(
+                network.step,
+                network.initial_state,
+                num_steps=self.num_steps,
+                what_size=self.what_size,
+            )
+            # The presence logits look at no latents, so that one path a scene is exact.
+            return scenes.sample_given_count(
+                tf.fill([num_samples], num_objects), seed=seed, num_candidates=1
+            )
+        loc, log_scale = self._scale_prior
+        scenes = AIRScenePrior(
+            tf.fill([self.num_steps], self._air_presence_logit()),
+            what_size=self.what_size,
+            scale_loc=loc,
+            scale_stddev=math.exp(log_scale),
+        )
+        latents = scenes.sample(num_samples, seed=seed)
+        given = code_of_count(tf.fill([num_samples], num_objects), self.num_steps)
+        return latents._replace(presence=tf.where(num_objects < 0, latents.presence, given))
+
+    def log_likelihood(self, images: Any, num_particles: int, seed: Any) -> tf.Tensor:
+        """Importance-weighted lower bound of log p(x), with the count summed out in every particle.
+
+        Args:
+            images: [B, H, W, 1]; float in [0, 1] or uint8.
+            num_particles: K, 1 or more; with 1 its mean is no less than the ELBO, and it grows with K.
+            seed: int32 [2].
+
+        Returns:
+            float32 [B], nats.
+
+        Raises:
+            ValueError, TypeError: images of another shape, size, dtype or range, or no particle.
+        """
+        if not tf.is_tensor(images):
+            images = check_images(images, self.canvas_size)
+        if not tf.is_tensor(num_particles):
+            check_positive("num_particles", num_particles)
+        return self._log_likelihood(
+            tf.convert_to_tensor(images, tf.float32),
+            tf.convert_to_tensor(num_particles, tf.int32),
+            tf.convert_to_tensor(seed, tf.int32),
+        )
+
+    @tf.function(reduce_retracing=True)
+    def _log_likelihood(
+        self, images: tf.Tensor, num_particles: tf.Tensor, seed: tf.Tensor
+    ) -> tf.Tensor:
+        images = images[..., 0]
+
+        def particle(total: tf.Tensor, k: tf.Tensor) -> tf.Tensor:
+            noise = self._noise(tf.shape(images)[0], tf.stack([seed[0], seed[1] + k]))
+            posterior, latents = self.recognition(images, noise)
+            weight = objective.log_weights(
+                posterior,
+                self._prior_statistics(latents),
+                latents,
+                self._draw(latents),
+                lambda canvases: self._nll(images[:, tf.newaxis], canvases),
+            )
+            return tf.reduce_logsumexp(tf.stack([total, weight]), axis=0)
+
+        total = tf.foldl(
+            particle,
+            tf.range(num_particles),
+            initializer=tf.fill([tf.shape(images)[0]], -np.inf),
+        )
+        return total - tf.math.log(tf.cast(num_particles, tf.float32))
