@@ -3,8 +3,8 @@
 Contract: all images are grey and of one size; NPY files may hold one image [H, W] or many [N, H, W] or [N, H, W, 1].
 What isn't known stays None: there are no counts and no boxes.  Every complaint names the file.
 
-Splits: if there are subfolders train and test, they are the splits.  Otherwise each tenth image of a fixed shuffle is for
-test; the same files give the same split on every machine.
+Splits: if there are subfolders train and test, they are the splits.  Otherwise each tenth image of a fixed shuffle is
+for test; the same files give the same split on every machine.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def _read_folder(folder: pathlib.Path) -> np.ndarray:
     files = sorted(file for file in folder.iterdir() if file.suffix.lower() in _SUFFIXES)
     if not files:
         raise ValueError(f"image folder {str(folder)!r} holds no images (*.png or *.npy).")
-    stacks = []
+    stacks: list[np.ndarray] = []
     for file in files:
         stack = _read_png(file) if file.suffix.lower() == ".png" else _read_npy(file)
         size = stack.shape[1:3]
@@ -78,9 +78,9 @@ def _read_png(file: pathlib.Path) -> np.ndarray:
 
     try:
         with PIL.Image.open(file) as image:
-            if image.mode == "1":
-                image = image.convert("L")
-            mode, pixels = image.mode, np.asarray(image)
+            # One bit a pixel is grey too.
+            grey = image.convert("L") if image.mode == "1" else image
+            mode, pixels = grey.mode, np.asarray(grey)
     except (OSError, SyntaxError, ValueError) as error:
         raise ValueError(f"{file} cannot be read as a PNG image: {error}.") from error
     if mode != "L":

@@ -73,7 +73,7 @@ def paper_configs(canvas_size: tuple[int, int]) -> list[SceneConfig]:
     return [*configs, overlap3]
 
 
-class MultiObjectBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+class MultiObjectBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
     """A data set of scenes; a subclass sets `BUILDER_CONFIGS`, `CLASS_NAMES` and `_bank`.
 
     Features: `image` uint8 [H, W, 1]; `count` int64; `boxes` and `ink_boxes` float32 [count, 4], the square crop and
@@ -129,16 +129,10 @@ class MultiObjectBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True
             bank.images, config.settings, num_scenes, _SEEDS[split], labels=bank.labels
         )
         for index in range(num_scenes):
-            count = int(scenes.counts[index])
-            yield (
-                index,
-                {
-                    "image": scenes.images[index],
-                    "count": count,
-                    "boxes": [tfds.features.BBox(*box) for box in scenes.boxes[index, :count].tolist()],
-                    "ink_boxes": [
-                        tfds.features.BBox(*box) for box in scenes.ink_boxes[index, :count].tolist()
-                    ],
-                    "labels": scenes.labels[index, :count].tolist(),
-                },
-            )
+            scene = {key: array[index] for key, array in vars(scenes).items()}
+            count = int(scene["counts"])
+            example = {"image": scene["images"], "count": count}
+            for key in ("boxes", "ink_boxes"):
+                example[key] = [tfds.features.BBox(*box) for box in scene[key][:count].tolist()]
+            example["labels"] = scene["labels"][:count].tolist()
+            yield index, example

@@ -45,8 +45,9 @@ def crop_to_ink(images: np.ndarray) -> Crops:
         ValueError: an image without ink.
     """
     num_objects, height, width = images.shape
-    rows = (images > 0).any(axis=2)
-    columns = (images > 0).any(axis=1)
+    ink_pixels: np.ndarray = images > 0
+    rows: np.ndarray = ink_pixels.any(axis=2)
+    columns: np.ndarray = ink_pixels.any(axis=1)
     if not rows.any(axis=1).all():
         raise ValueError(f"object {int(np.argmin(rows.any(axis=1)))} has no ink (no pixel above 0).")
     top, left = rows.argmax(axis=1), columns.argmax(axis=1)

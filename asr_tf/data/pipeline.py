@@ -60,7 +60,7 @@ def training_dataset(
     def gather(step: tf.Tensor) -> dict[str, tf.Tensor]:
         position = step * batch_size + slots  # [B], in the endless row of epochs
         epoch, index = position // num_scenes, position % num_scenes
-        # A keyed permutation of 0..N-1, computed for single indices: no list of N to shuffle, or to wait for on resuming.
+        # A keyed permutation of 0..N-1, computed index by index: no list of N to shuffle, or to wait for on resuming.
         keys = tf.stack(
             [
                 tf.fill([batch_size], tf.constant(seed, tf.int64)),

@@ -36,7 +36,7 @@ class Scenes:
     ink_boxes: np.ndarray | None = None
     labels: np.ndarray | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.images.dtype != np.uint8:
             raise TypeError(f"images of scenes must be uint8, got dtype {self.images.dtype}.")
         if self.images.ndim != 4 or self.images.shape[-1] != 1:
@@ -66,8 +66,8 @@ class Scenes:
 
     def select(self, rows: slice | np.ndarray) -> Scenes:
         """Returns the scenes of `rows` (a slice or an integer array [n]), with everything known about them."""
-        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return Scenes(**{k: None if v is None else v[rows] for k, v in fields.items()})
+        known = {key: value[rows] for key, value in vars(self).items() if value is not None}
+        return Scenes(**known)
 
     def take(self, n: int) -> Scenes:
         """Returns the first `n` scenes (all of them where there are fewer)."""

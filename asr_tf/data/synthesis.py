@@ -65,7 +65,7 @@ class SceneSettings:
     gap_px: int = 1
     placement: str = "pixels"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         checks.check_choice("placement", self.placement, PLACEMENTS)
         for side in self.canvas_size:
             checks.check_positive("canvas_size", side)
@@ -268,9 +268,18 @@ def _place(
     if not len(crops.sides):
         return corners
     free_px = np.array([height, width]) - 2 * settings.margin_px - crops.sides[:, None] + 1
-    masks = _masks(crops, settings)
     if (free_px < 1).any():
         raise _no_room(settings, int(counts.max()), f"an object is {crops.sides.max()} px wide")
+    # Told at once where it's plain; what only turns out in trying is told after the last start.
+    areas = (
+        crops.sides**2
+        if settings.placement == "boxes"
+        else (crops.images > 0).sum(axis=(1, 2), dtype=np.int64)
+    )
+    needed = np.where(table >= 0, areas[table], 0).sum(axis=1)
+    if needed.max() > height * width:
+        raise _no_room(settings, int(counts.max()), f"they cover {needed.max()} px")
+    masks = _masks(crops, settings)
 
     own_rows = np.arange(masks.own.shape[1])
     kept_rows = np.arange(masks.kept_free.shape[1])
