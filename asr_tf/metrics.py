@@ -145,7 +145,10 @@ def precision_recall(
     An inferred box is right at a threshold if its match has at least that IoU.
 
     Args:
-        inferred_boxes, inferred_counts, true_boxes, true_counts: as in `match_boxes`.
+        inferred_boxes: as in `match_boxes`.
+        inferred_counts: as in `match_boxes`.
+        true_boxes: as in `match_boxes`.
+        true_counts: as in `match_boxes`.
         thresholds: IoU thresholds in [0, 1].
 
     Returns:
@@ -205,7 +208,7 @@ def count_confusion(
         ("inferred_counts", inferred_counts, num_steps),
         ("true_counts", true_counts, max_objects),
     ):
-        if len(counts) and not (0 <= counts.min() and counts.max() <= most):
+        if len(counts) and not (counts.min() >= 0 and counts.max() <= most):
             raise ValueError(
                 f"{name} must lie in 0..{most}, got values from {counts.min()} to {counts.max()}."
             )
@@ -301,7 +304,7 @@ def _checked_scenes(kind: str, boxes: Any, counts: Any) -> tuple[np.ndarray, np.
             f"{kind}_boxes and {kind}_counts must have shapes [N, rows, 4] and [N], "
             f"got {list(boxes.shape)} and {list(counts.shape)}."
         )
-    if len(counts) and not (0 <= counts.min() and counts.max() <= boxes.shape[1]):
+    if len(counts) and not (counts.min() >= 0 and counts.max() <= boxes.shape[1]):
         raise ValueError(
             f"{kind}_counts must lie in 0..{boxes.shape[1]}, the rows of {kind}_boxes, "
             f"got values from {counts.min()} to {counts.max()}."

@@ -1,0 +1,143 @@
+"""The report and the figures of a run."""
+
+from __future__ import annotations
+
+import json
+import types
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from asr_tf import evaluation
+from asr_tf.constraints import CountInSet
+from asr_tf.data import Scenes
+from asr_tf.scene import ObjectiveTerms
+
+
+class _Model:
+    """Finds one object in every image."""
+
+    canvas_size = (8, 8)
+    num_steps = 2
+    prior, estimator, constraints = "autoregressive", "enumerate", ()
+    metrics: tuple[keras.metrics.Metric, ...] = ()
+    kl = 1.0
+
+    def infer(self, images):
+        number = len(images)
+        return {
+            "count": np.ones(number, np.int32),
+            "count_probs": np.tile(np.array([[0.0, 1.0, 0.0]], np.float32), (number, 1)),
+            "boxes": np.tile(
+                np.array([[[0.0, 0.0, 0.5, 0.5], [0.0] * 4]], np.float32), (number, 1, 1)
+            ),
+            "objects": np.zeros((number, 2, 8, 8, 1), np.float32),
+            "reconstruction": np.zeros((number, 8, 8, 1), np.float32),
+        }
+
+    def objective(self, images, seed, estimator=None):
+        one = tf.ones(tf.shape(images)[0])
+        return ObjectiveTerms(one, self.kl * one, one, one, one)
+
+    def test_step(self, data):
+        return {"loss": tf.constant(0.0)}
+
+    def sample(self, num_samples, seed, num_objects=-1):
+        return {
+            "images": np.zeros((num_samples, 8, 8, 1), np.float32),
+            "count": np.full(num_samples, 1, np.int32),
+            "boxes": np.zeros((num_samples, 2, 4), np.float32),
+        }
+
+    def log_likelihood(self, images, num_particles, seed):
+        return tf.fill([len(images)], -3.0)
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """A run's folder, its model and its test split, to be changed by the test."""
+    rng = np.random.default_rng(0)
+    run = types.SimpleNamespace(
+        folder=tmp_path / "run",
+        model=_Model(),
+        scenes=Scenes(
+            images=rng.integers(0, 256, (20, 8, 8, 1), dtype=np.uint8),
+            counts=(np.arange(20) % 2 + 1).astype(np.int32),
+            boxes=np.tile(np.array([[[0, 0, 0.5, 0.5], [0] * 4]], np.float32), (20, 1, 1)),
+        ),
+    )
+    run.folder.mkdir()
+    info = {"seed": 7, "train_seconds": 12.5, "steps": 300}
+    monkeypatch.setattr(evaluation, "restore_model", lambda workdir: (run.model, info))
+    source = types.SimpleNamespace(name="toy/one", load=lambda *arguments: run.scenes)
+    monkeypatch.setattr(evaluation, "DataSource", lambda: source)
+    run.evaluate = lambda **settings: evaluation.evaluate(
+        run.folder, rules=[CountInSet((1,))], num_samples=10, batch_size=8, **settings
+    )
+    return run
+
+
+def _figures(run):
+    return sorted(path.name for path in (run.folder / "figures").iterdir())
+
+
+def test_report_holds_what_others_read(run):
+    (run.folder / "metrics.jsonl").write_text('{"step": 5, "nll_nats": 3.0}\n{"step": 1')
+    returned = run.evaluate(seed=3)
+    report = json.loads((run.folder / "report.json").read_text())
+    assert report == returned
+    assert report["count_accuracy"] == 0.5
+    assert report["mean_iou"] == pytest.approx(0.75)
+    assert report["negative_elbo_nats"] == 5.0
+    assert report["samples_with_allowed_count"] == 1.0
+    assert report["train_seconds"] == 12.5 and report["train_steps"] == 300
+    assert report["log_likelihood_nats"] == -3.0
+    assert report["data_set"] == "toy/one"
+    assert report["seeds"] == {"train": 7, "evaluate": 3}
+    assert {"python", "tensorflow", "keras", "tensorflow_probability", "asr_tf"} <= set(
+        report["versions"]
+    )
+    assert report["machine"]["cpu_count"] >= 1
+    assert report["evaluate_seconds"] > 0.0
+    assert "not_finite" not in report
+    assert _figures(run) == [
+        "count_confusion.png",
+        "reconstructions.png",
+        "samples.png",
+        "step_by_step.png",
+        "training_curves.png",
+        "wrong_counts.png",
+    ]
+    leftovers = {path.name for path in run.folder.iterdir()} - {"metrics.jsonl"}
+    assert leftovers == {"figures", "report.json"}
+
+
+def test_figures_of_an_earlier_evaluation_do_not_stay(run):
+    run.evaluate()
+    assert "wrong_counts.png" in _figures(run)
+    run.scenes = Scenes(images=run.scenes.images)  # neither counts nor boxes are known
+    report = run.evaluate()
+    assert _figures(run) == ["reconstructions.png", "samples.png", "step_by_step.png"]
+    assert "count_accuracy" not in report and report["squared_error"] > 0.0
+
+
+def test_numbers_that_are_not_finite_become_null_and_are_named(run, caplog):
+    run.model.kl = float("nan")
+    report = run.evaluate(num_likelihood_images=0)
+    text = (run.folder / "report.json").read_text()
+    assert "NaN" not in text
+    assert json.loads(text) == report
+    assert report["kl_count_nats"] is None and report["nll_nats"] == 1.0
+    assert report["not_finite"] == ["negative_elbo_nats", "kl_count_nats"]
+
+
+def test_places_of_what_is_not_finite_are_exact():
+    cleaned = evaluation._json_ready({"a": {"b": [1.0, float("inf")]}, "c": 2})
+    assert cleaned == {"a": {"b": [1.0, None]}, "c": 2, "not_finite": ["a.b[1]"]}
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="holds no run"):
+        evaluation.evaluate(tmp_path / "nothing")
