@@ -10,6 +10,7 @@ References:
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,9 +22,13 @@ from asr_tf.constraints import Constraint, SceneStatistics
 from asr_tf.scene import ObjectiveTerms
 from asr_tf.scene_model import SceneModel
 
-__all__ = ["ASRModel", "configured_model"]
+__all__ = ["ASRModel"]
+
+# What gin may bind; without the list, it would take any name for one of `settings`.
+_CONFIGURABLE = ["constraints", *list(inspect.signature(SceneModel.__init__).parameters)[1:]]
 
 
+@gin.configurable(allowlist=_CONFIGURABLE)
 class ASRModel(SceneModel):
     """Attend-Infer-Repeat with amortized structural regularization.
 
@@ -148,6 +153,5 @@ class ASRModel(SceneModel):
         return [label for label, flag in zip(self._term_names, flags, strict=True) if flag]
 
 
-# Keras looks at the signature of `ASRModel.__init__`, which gin's decorators would hide: the class stays as it is,
-# and this is the one that takes its arguments from gin (as `ASRModel`).
-configured_model = gin.external_configurable(ASRModel, "ASRModel")
+# gin's wrapper hides the signature of `__init__`, which Keras reads when it makes an instance.
+ASRModel.__init__.__signature__ = inspect.signature(SceneModel.__init__)  # type: ignore[attr-defined]

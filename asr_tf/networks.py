@@ -218,7 +218,7 @@ class RecognitionNetwork(keras.layers.Layer):
 
     def call(
         self, images: tf.Tensor, noise: LatentNoise
-    ) -> tuple[PosteriorStatistics, SceneLatents]:
+    ) -> tuple[PosteriorStatistics, SceneLatents, tf.Tensor]:
         """Infers every step's latents.
 
         Args:
@@ -226,8 +226,8 @@ class RecognitionNetwork(keras.layers.Layer):
             noise: standard normal draws, zeros for the mode.
 
         Returns:
-            The posterior's statistics and the sampled latents; `presence` of the latents is q(step | previous step),
-            which is not a sample.
+            The posterior's statistics; the sampled latents, whose `presence` is q(step | previous step) and not a
+            sample; and the glimpses [B, T, G, G] that were read.
         """
         batch_size = tf.shape(images)[0]
         projection = self.image_projection(tf.reshape(images, [-1, self.pixels]))
@@ -259,6 +259,7 @@ class RecognitionNetwork(keras.layers.Layer):
         return (
             PosteriorStatistics(presence_logits, *window_stats, what_loc, what_log_scale),
             SceneLatents(tf.sigmoid(presence_logits), shift_latent, scale_latent, what),
+            glimpses,
         )
 
 
@@ -292,8 +293,8 @@ class PriorNetwork(keras.layers.Layer):
         self.learn_scale = learn_scale
         self.scale_stats = (scale_loc, scale_log_scale)
         self.cell = LSTMCell(3 + what_size, rnn_units, "cell")
-        self.presence_logits = self.add_weight(
-            shape=(num_steps,), initializer="zeros", dtype="float32", name="presence_logits"
+        self.presence_weights = self.add_weight(
+            shape=(num_steps,), initializer="zeros", dtype="float32", name="presence_weights"
         )
         self.shift_head = MLP(
             [rnn_units, head_units, 4], "relu", "shift_head", [0.0, 0.0, -0.5, -0.5]
@@ -303,6 +304,10 @@ class PriorNetwork(keras.layers.Layer):
                 [rnn_units, head_units, 2], "relu", "scale_head", self.scale_stats
             )
         self.built = True
+
+    def presence_logits(self) -> tf.Tensor:
+        """float32 [T], the presence code's logits: ten times the weights, which Adam moves by its rate a step."""
+        return 10.0 * _float32(tf.convert_to_tensor(self.presence_weights))
 
     def initial_state(
         self, batch_size: tf.Tensor | int
@@ -338,7 +343,7 @@ class PriorNetwork(keras.layers.Layer):
         t, rnn_state = state
         inputs = tf.concat([previous.shift_latent, previous.scale_latent, previous.what], -1)
         rnn_state = self.cell(inputs, rnn_state)
-        logits = tf.fill(tf.shape(inputs)[:1], _float32(self.presence_logits)[t])
+        logits = tf.fill(tf.shape(inputs)[:1], self.presence_logits()[t])
         return self.heads(rnn_state[0], logits), (t + 1, rnn_state)
 
     def call(self, latents: SceneLatents) -> PriorStatistics:
@@ -357,5 +362,5 @@ class PriorNetwork(keras.layers.Layer):
         for t in range(values.shape[1]):
             state = self.cell(previous[:, t], state)
             outputs.append(state[0])
-        presence_logits = tf.broadcast_to(_float32(self.presence_logits), tf.shape(values)[:2])
+        presence_logits = tf.broadcast_to(self.presence_logits(), tf.shape(values)[:2])
         return self.heads(tf.stack(outputs, axis=1), presence_logits)

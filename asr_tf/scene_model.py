@@ -209,7 +209,8 @@ class SceneModel(keras.Model):
         self, images: tf.Tensor, seed: tf.Tensor, estimator: str
     ) -> tuple[ObjectiveTerms, SceneStatistics]:
         noise_seed, presence_seed = tf.unstack(tf.random.split(seed, 2))
-        posterior, latents = self.recognition(images, self._noise(tf.shape(images)[0], noise_seed))
+        noise = self._noise(tf.shape(images)[0], noise_seed)
+        posterior, latents, glimpses = self.recognition(images, noise)
         prior = self._prior_statistics(latents)
         objects = self._objects(latents)
         drawn = self._write(objects, latents)
@@ -230,6 +231,7 @@ class SceneModel(keras.Model):
             boxes=self._boxes(latents),
             canvas_size=self.canvas_size,
             objects=objects,
+            glimpses=glimpses,
         )
         return terms, statistics
 
@@ -268,7 +270,7 @@ class SceneModel(keras.Model):
     @tf.function(reduce_retracing=True)
     def _infer(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         images = images[..., 0]
-        posterior, latents = self.recognition(images, self._no_noise(tf.shape(images)[0]))
+        posterior, latents, _ = self.recognition(images, self._no_noise(tf.shape(images)[0]))
         count_probs = PresenceCode(posterior.presence_logits).count_probs()
         count = tf.argmax(count_probs, axis=-1, output_type=tf.int32)
         presence = code_of_count(count, self.num_steps)
@@ -379,7 +381,7 @@ class SceneModel(keras.Model):
 
         def particle(total: tf.Tensor, k: tf.Tensor) -> tf.Tensor:
             noise = self._noise(tf.shape(images)[0], tf.stack([seed[0], seed[1] + k]))
-            posterior, latents = self.recognition(images, noise)
+            posterior, latents, _ = self.recognition(images, noise)
             weight = objective.log_weights(
                 posterior,
                 self._prior_statistics(latents),

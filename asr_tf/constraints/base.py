@@ -32,6 +32,7 @@ class SceneStatistics(NamedTuple):
             absent steps are there too, so weight them by `presence_probs`.
         canvas_size: (H, W) in pixels.
         objects: float [B, T, G, G] in (0, 1), what each step draws in its window.
+        glimpses: float [B, T, G, G] in [0, 1], what the image shows there.
     """
 
     presence_probs: Any
@@ -39,6 +40,7 @@ class SceneStatistics(NamedTuple):
     boxes: Any
     canvas_size: tuple[int, int]
     objects: Any = None
+    glimpses: Any = None
 
     @property
     def absence_probs(self) -> tf.Tensor:

@@ -13,27 +13,29 @@ from asr_tf.constraints.base import Constraint, SceneStatistics
 
 __all__ = ["TightWindows"]
 
-# Steepness of the step from "empty" to "occupied": a row of faint pixels is no ink.
-_STEEPNESS = 12.0
+# Steepness of the step from "empty" to "occupied".
+_STEEPNESS = 20.0
 
 
 @gin.register
 class TightWindows(Constraint):
     """Windows are square crops: an object is centred in its window and touches two opposite edges of it.
 
-    A row (or column) of the drawn object is occupied as far as its brightest pixel is over `ink`.  The margin at an
-    edge is the expected length of the run of empty rows from there, in canvas pixels.  The penalty of a step is
+    What a window shows counts as the object's where the step also draws something there, so that neighbours don't
+    count, and drawing alone changes nothing: the rule moves windows, not the decoder.  A row (or column) is occupied
+    as far as its brightest pixel is over `ink`; the margin at an edge is the length of the run of empty rows from
+    there, in canvas pixels.  The penalty of a step is
 
         abs(top - bottom) / 2 + abs(left - right) / 2 + min(top + bottom, left + right)
 
     and counts by the probability that the step is present.  A step that draws nothing has none.
     """
 
-    def __init__(self, ink: float = 0.4, strength: float = 2.0) -> None:
+    def __init__(self, ink: float = 0.2, strength: float = 2.0) -> None:
         """Initializes the rule.
 
         Args:
-            ink: brightness from which on a pixel counts as drawn, in (0, 1).
+            ink: brightness from which on a pixel counts as ink, in (0, 1).
             strength: nats an image for each pixel of margin.
 
         Raises:
@@ -46,15 +48,16 @@ class TightWindows(Constraint):
 
     def penalty(self, statistics: SceneStatistics) -> tf.Tensor:
         """float [B], canvas pixels."""
-        objects = statistics.objects  # [B, T, G, G]
+        objects = tf.stop_gradient(statistics.objects)  # [B, T, G, G]
+        own = statistics.glimpses * tf.minimum(objects / self.ink, 1.0)
         ymin, _, ymax, _ = tf.unstack(statistics.boxes, axis=-1)
         pixel = (ymax - ymin) * statistics.canvas_size[0] / objects.shape[-1]  # [B, T]
-        vertical = self._margins(tf.reduce_max(objects, axis=-1))
-        horizontal = self._margins(tf.reduce_max(objects, axis=-2))
+        vertical = self._margins(tf.reduce_max(own, axis=-1))
+        horizontal = self._margins(tf.reduce_max(own, axis=-2))
         off_centre = sum(0.5 * tf.abs(first - last) for first, last in (vertical, horizontal))
         slack = tf.minimum(sum(vertical), sum(horizontal))
-        drawn = tf.sigmoid(_STEEPNESS * (tf.reduce_max(objects, axis=[-2, -1]) - self.ink))
-        weight = statistics.presence_probs * tf.stop_gradient(drawn) * pixel
+        drawn = tf.sigmoid(_STEEPNESS * (tf.reduce_max(objects, axis=[-2, -1]) - 2.0 * self.ink))
+        weight = statistics.presence_probs * drawn * pixel
         return tf.reduce_sum(weight * (off_centre + slack), axis=-1)
 
     def _margins(self, brightest: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
