@@ -45,9 +45,9 @@ def crop_to_ink(images: np.ndarray) -> Crops:
         ValueError: an image without ink.
     """
     num_objects, height, width = images.shape
-    ink_pixels: np.ndarray = images > 0
-    rows: np.ndarray = ink_pixels.any(axis=2)
-    columns: np.ndarray = ink_pixels.any(axis=1)
+    ink_pixels = images > 0
+    rows = np.any(ink_pixels, axis=2)
+    columns = np.any(ink_pixels, axis=1)
     if not rows.any(axis=1).all():
         raise ValueError(f"object {int(np.argmin(rows.any(axis=1)))} has no ink (no pixel above 0).")
     top, left = rows.argmax(axis=1), columns.argmax(axis=1)
@@ -87,10 +87,15 @@ def transform(crops: Crops, scales: np.ndarray, angles: np.ndarray) -> Crops:
     """
     num_objects, size, _ = crops.images.shape
     radians = np.deg2rad(angles)
-    # The side of the turned square is side * (|cos| + |sin|); one pixel more a side holds the fringe.
-    reach = crops.sides * scales * (np.abs(np.cos(radians)) + np.abs(np.sin(radians)))
-    out_size = int(np.ceil(reach.max())) + 2
-    offsets = np.arange(out_size) + 0.5 - out_size / 2.0
+    # Height and width that the ink's rectangle takes once it is turned and scaled, and a pixel around it.
+    extent = crops.ink[:, 2:] - crops.ink[:, :2]
+    spread = np.abs(np.sin(radians))[:, None] * extent[:, ::-1]
+    extent = scales[:, None] * (np.abs(np.cos(radians))[:, None] * extent + spread)
+    out_size = int(np.ceil(extent.max())) + 3
+    # Odd extents are laid around the middle of a pixel and even ones around an edge, so that their own edges fall on
+    # pixel edges: upright objects at scale 1 come out as they were.
+    middle = out_size // 2 + (np.rint(extent) % 2) / 2.0  # [K, 2]
+    offsets = np.arange(out_size) + 0.5 - middle[:, :, None]  # [K, 2, out]
     centre = (crops.ink[:, :2] + crops.ink[:, 2:])[:, :, None, None] / 2.0 - 0.5  # in pixel indices
     cosine = (np.cos(radians) / scales)[:, None, None]
     sine = (np.sin(radians) / scales)[:, None, None]
@@ -100,7 +105,7 @@ def transform(crops: Crops, scales: np.ndarray, angles: np.ndarray) -> Crops:
     total = np.zeros((num_objects, out_size, out_size), np.float32)
     for sub_y in _SUBPIXELS:
         for sub_x in _SUBPIXELS:
-            dy, dx = (offsets + sub_y)[:, None], (offsets + sub_x)[None, :]
+            dy, dx = offsets[:, 0, :, None] + sub_y, offsets[:, 1, None, :] + sub_x
             y = centre[:, 0] + cosine * dy + sine * dx
             x = centre[:, 1] - sine * dy + cosine * dx
             total += _bilinear(padded, index, y + 1.0, x + 1.0, size)
