@@ -16,7 +16,7 @@ import textwrap
 import traceback
 from collections.abc import Callable, Sequence
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from asr_tf import configuration
 
@@ -68,10 +68,15 @@ def launch(
             print(flags.FLAGS.get_help())
         sys.exit(0)
 
+    quiet = True
+
     def parse(argv: list[str]) -> list[str]:
         try:
             rest = own(argv, known_only=True)
             _parse_rest(rest, own)
+            # absl turns its own default up to INFO after parsing; TFDS and TensorFlow talk a lot there.
+            nonlocal quiet
+            quiet = flags.FLAGS["verbosity"].using_default_value
             check()
         except (flags.Error, ValueError) as error:
             print(f"{error_line(command, error)} (--help shows the flags)", file=sys.stderr)
@@ -81,6 +86,8 @@ def launch(
     def guarded(_: Sequence[str]) -> None:
         try:
             _import_tensorflow()
+            if quiet:
+                logging.set_verbosity(logging.ERROR)
             main()
         except KeyboardInterrupt as interruption:
             print(f"\n{command}: interrupted {interruption}".rstrip() + ".", file=sys.stderr)

@@ -149,7 +149,9 @@ def _explain(error: Exception) -> str:
         name = unknown.group(1)
         known = sorted({selector.rsplit(".", 1)[-1] for selector in _registered()})
         return f"no configurable is called {name!r}{_nearest(name, known)}"
-    parameter = re.match(r"Configurable '(.+?)' doesn't have a parameter named '(.+?)'", message)
+    parameter = re.match(
+        r"Configurable '(.+?)' doesn't (?:have a parameter named|include kwarg) '(.+?)'", message
+    )
     if parameter:
         selector, name = parameter.groups()
         known = _parameters(selector)
@@ -168,6 +170,10 @@ def _registered() -> list[str]:
 
 
 def _parameters(selector: str) -> list[str]:
+    """Names that gin may bind: those allowed by the registration, else those of the signature."""
+    configurable = gin.config._REGISTRY.get_match(selector)
+    if configurable.allowlist:
+        return sorted(configurable.allowlist)
     parameters = inspect.signature(gin.get_configurable(selector)).parameters.values()
     return [p.name for p in parameters if p.kind is not inspect.Parameter.VAR_KEYWORD]
 

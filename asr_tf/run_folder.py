@@ -214,7 +214,7 @@ class Checkpoints:
                     f"checkpoint {path} belongs to another model than its config.gin describes."
                 ) from error
             except Exception as error:  # TensorFlow's readers raise errors of many types on damaged files
-                logging.warning("passing over damaged checkpoint %s (%s)", path, type(error).__name__)
+                logging.error("passing over damaged checkpoint %s (%s)", path, type(error).__name__)
                 continue
             return path
         if paths:

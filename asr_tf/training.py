@@ -98,6 +98,7 @@ def train(
     training_scenes, held_out = _split(
         DataSource().load("train", data_dir, manual_dir), validation_size, batch_size
     )
+    _check_canvas(training_scenes)
     model = ASRModel(canvas_size=training_scenes.canvas_size, seed=seed)
     flags = {"seed": seed, "max_minutes": max_minutes}
     config = configuration.merged_config()
@@ -222,6 +223,20 @@ def _split(scenes: Scenes, validation_size: int, batch_size: int) -> tuple[Scene
             f"there are {len(scenes)} training images."
         )
     return scenes.take(num_training), scenes.select(slice(num_training, None))
+
+
+def _check_canvas(scenes: Scenes) -> None:
+    """Raises ValueError where a canvas size is bound that isn't that of the images, which sets the model's."""
+    try:
+        bound = gin.query_parameter("ASRModel.canvas_size")
+    except ValueError:  # not bound
+        return
+    if tuple(bound) != scenes.canvas_size:
+        raise ValueError(
+            f"ASRModel.canvas_size is bound to {tuple(bound)}, but the images are "
+            f"{scenes.canvas_size[0]} x {scenes.canvas_size[1]} (height x width): "
+            f"bind ASRModel.canvas_size = {scenes.canvas_size}."
+        )
 
 
 def _as_numpy(outputs: dict[str, Any]) -> dict[str, np.ndarray]:

@@ -9,6 +9,7 @@ import sys
 
 import pytest
 from absl import flags
+
 from asr_tf import command_line
 
 ROOT = pathlib.Path(command_line.__file__).resolve().parent.parent

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gin
 import pytest
+
 from asr_tf import configuration
 from asr_tf.configuration import ConfigurationError
 
@@ -44,6 +45,8 @@ def test_unknown_names_come_with_the_nearest_one():
     assert "no configurable is called 'ASRModle'; did you mean 'ASRModel'?" in message
     message = message_of(bindings=["train.batchsize = 3"])
     assert "train has no parameter 'batchsize'; did you mean 'batch_size'?" in message
+    message = message_of(bindings=["ASRModel.what_sise = 3"])
+    assert "ASRModel has no parameter 'what_sise'; did you mean 'what_size'?" in message
 
 
 def test_errors_name_the_line_of_the_file(tmp_path):

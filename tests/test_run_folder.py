@@ -4,6 +4,7 @@ import json
 
 import pytest
 import tensorflow as tf
+
 from asr_tf.run_folder import Checkpoints, RunFolder, RunFolderError
 
 
@@ -70,7 +71,7 @@ def test_a_checkpoint_of_another_model_is_told(tmp_path):
 
 def test_a_folder_that_cannot_be_written_is_told_before_anything_starts(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunFolderError, match="can't write in work folder .*file/run: Not a directory"):
+    with pytest.raises(RunFolderError, match=r"can't write in work folder .*file/run: Not a directory"):
         RunFolder(tmp_path / "file" / "run").check_writable()
 
 
@@ -83,7 +84,7 @@ def test_a_read_only_folder_is_told(tmp_path):
         pass
     else:
         pytest.skip("this user may write in read-only folders (root)")
-    with pytest.raises(RunFolderError, match="can't write in work folder .*: Permission denied"):
+    with pytest.raises(RunFolderError, match=r"can't write in work folder .*: Permission denied"):
         RunFolder(folder).check_writable()
 
 
@@ -106,7 +107,7 @@ def test_a_run_of_another_configuration_is_refused_and_the_same_one_is_not(tmp_p
     folder.check_same_run("train.batch_size = 32\n", flags)  # no checkpoint: nothing to lose
     saved_at(folder.checkpoints, 1)
     folder.check_same_run("train.batch_size = 64\n", flags)
-    with pytest.raises(RunFolderError, match="train.batch_size is 64 there and 32 now"):
+    with pytest.raises(RunFolderError, match=r"train.batch_size is 64 there and 32 now"):
         folder.check_same_run("train.batch_size = 32\n", flags)
     with pytest.raises(RunFolderError, match="--seed is 1 there and 2 now"):
         folder.check_same_run("train.batch_size = 64\n", {**flags, "seed": 2})

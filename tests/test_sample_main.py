@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import testing_model
+
 from asr_tf import configuration, run_folder, sample_main, training
 from asr_tf.run_folder import RunFolderError
 

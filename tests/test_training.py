@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 import testing_model
+
 from asr_tf import configuration, run_folder, training
 from asr_tf.callbacks import TrainingDiverged
 from asr_tf.run_folder import RunFolderError
@@ -125,7 +126,7 @@ def test_a_finished_run_is_left_alone(tmp_path, tiny):
 def test_another_configuration_or_seed_is_refused_and_nothing_is_lost(tmp_path):
     train(tmp_path)
     before = weights(tmp_path)
-    with pytest.raises(RunFolderError, match="train.batch_size is 4 there and 8 now"):
+    with pytest.raises(RunFolderError, match=r"train.batch_size is 4 there and 8 now"):
         train(tmp_path, "train.batch_size = 8")
     with pytest.raises(RunFolderError, match="--seed is 0 there and 1 now"):
         train(tmp_path, seed=1)

@@ -1,0 +1,117 @@
+"""Every gin file parses, says what it stands for, and runs two tiny steps of the real model."""
+
+from __future__ import annotations
+
+import math
+
+import gin
+import keras
+import numpy as np
+import pytest
+
+from asr_tf import configuration, run_folder, training
+from asr_tf.data import Scenes
+
+MODELS = [name for name in configuration.available_files() if name.startswith("models/")]
+SCENES = [name for name in configuration.available_files() if name.startswith("scenes/")]
+TINY = (
+    "ASRModel.canvas_size = (16, 20)",
+    "ASRModel.num_steps = 3",
+    "ASRModel.glimpse_size = 6",
+    "ASRModel.what_size = 3",
+    "ASRModel.rnn_units = 5",
+    "ASRModel.head_units = 4",
+    "ASRModel.encoder_units = (6,)",
+    "ASRModel.decoder_units = (6,)",
+    "train.batch_size = 2",
+    "train.num_steps = 2",
+    "train.validation_size = 2",
+    "train.jit_compile = False",
+)
+
+
+@pytest.fixture(autouse=True)
+def few_scenes(monkeypatch):
+    """Eight images instead of the data set; what is loaded by which name is the business of tests/data."""
+
+    def load(self, split, data_dir=None, manual_dir=None):
+        rng = np.random.default_rng(0)
+        images = np.zeros((8, 16, 20, 1), np.uint8)
+        images[:, 4:10, 5:11] = rng.integers(0, 256, (8, 6, 6, 1))
+        boxes = np.tile(np.array([[[0.25, 0.25, 0.625, 0.55]]], np.float32), (8, 1, 1))
+        return Scenes(images, counts=np.ones(8, np.int32), boxes=boxes)
+
+    monkeypatch.setattr(training.DataSource, "load", load)
+
+
+def train(workdir, *files):
+    configuration.parse(files, TINY)
+    return training.train(str(workdir))
+
+
+def test_there_are_the_three_models_and_scenes_for_each_data_set():
+    assert MODELS == ["models/air.gin", "models/air_pprior.gin", "models/asr.gin"]
+    assert {"scenes/mnist_count13.gin", "scenes/sprites_count13.gin"} <= set(SCENES)
+
+
+@pytest.mark.parametrize("name", configuration.available_files())
+def test_files_open_with_what_they_stand_for(name):
+    assert configuration.find_file(name).read_text(encoding="utf-8").startswith("# ")
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_model_runs_two_steps(model, tmp_path):
+    info = train(tmp_path, model, "scenes/mnist_count13.gin")
+    assert info["steps"] == 2
+    assert math.isfinite(info["last_report"]["loss"])
+    penalties = [name for name in info["last_report"] if name.startswith("penalty_")]
+    assert bool(penalties) == (model == "models/asr.gin")
+    restored, _ = run_folder.restore_model(tmp_path)
+    assert restored.canvas_size == (16, 20)
+    assert restored.infer(np.zeros((1, 16, 20, 1), np.float32))["boxes"].shape == (1, 3, 4)
+
+
+def test_the_quickstart_runs_two_steps(tmp_path):
+    assert train(tmp_path, "quickstart.gin")["steps"] == 2
+
+
+@pytest.mark.parametrize("scenes", SCENES)
+def test_every_file_of_scenes_names_its_data_and_rules_that_can_hold(scenes):
+    configuration.parse(["models/asr.gin", scenes])
+    assert gin.query_parameter("data.name")
+    model = training.ASRModel(canvas_size=(16, 20))
+    assert model.constraints
+    largest = max(max(rule.counts) for rule in model.constraints if hasattr(rule, "counts"))
+    assert largest <= model.num_steps
+
+
+def test_a_rule_that_cannot_hold_is_refused(tmp_path):
+    configuration.parse(["models/asr.gin", "scenes/mnist_count13.gin"], [*TINY, "CountInSet.counts = (1, 7)"])
+    with pytest.raises(ValueError, match="7"):
+        training.train(str(tmp_path))
+
+
+def test_a_real_run_resumes_to_the_same_weights(tmp_path, monkeypatch):
+    """Interrupted half way and resumed, against a run that never stopped."""
+    files = ("models/asr.gin", "scenes/mnist_count13.gin")
+    bindings = [*TINY, "train.steps_per_execution = 1", "train.images_every_reports = 0"]
+    monkeypatch.setattr(training, "validation_metrics", lambda *_: {})
+    configuration.parse(files, bindings)
+    training.train(str(tmp_path / "whole"))
+    with monkeypatch.context() as interrupted:
+        plain = training.callbacks.Clock.on_train_batch_end
+
+        def stop(self, batch, logs=None):
+            plain(self, batch, logs)
+            raise KeyboardInterrupt
+
+        interrupted.setattr(training.callbacks.Clock, "on_train_batch_end", stop)
+        configuration.parse(files, bindings)
+        with pytest.raises(KeyboardInterrupt, match="at step 1, which is saved"):
+            training.train(str(tmp_path / "parts"))
+    configuration.parse(files, bindings)
+    training.train(str(tmp_path / "parts"))
+    whole, _ = run_folder.restore_model(tmp_path / "whole")
+    parts, _ = run_folder.restore_model(tmp_path / "parts")
+    for a, b in zip(whole.variables, parts.variables, strict=True):
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(a), keras.ops.convert_to_numpy(b))
