@@ -34,7 +34,7 @@ from asr_tf.version import __version__
 
 __all__ = ["evaluate", "validation_metrics"]
 
-_SHOWN_SCENES, _SHOWN_STEP_BY_STEP, _SHOWN_SAMPLES = 16, 4, 64
+_SHOWN_SCENES, _SHOWN_STEP_BY_STEP, _SHOWN_SAMPLES = 16, 4, 32
 
 
 @gin.configurable("evaluate", denylist=["workdir", "data_dir", "manual_dir"])

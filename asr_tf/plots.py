@@ -254,7 +254,7 @@ def training_curves(rows: Sequence[Mapping[str, Any]]) -> Figure:
         highest = []
         for index, (key, label) in enumerate(lines):
             colour = tuple(0.85 * part / 255 for part in STEP_COLOURS[(index + 2) % 8])
-            for prefix, style in (("", ".-" if len(rows) < 5 else "-"), ("val_", "o--")):
+            for prefix, style in (("", "o-" if len(rows) < 5 else "-"), ("val_", "o--")):
                 steps, values = _series(rows, prefix + key)
                 if not len(values):
                     continue
@@ -275,6 +275,7 @@ def training_curves(rows: Sequence[Mapping[str, Any]]) -> Figure:
         if not highest:
             axes.text(0.5, 0.5, "none", transform=axes.transAxes, ha="center", color="grey")
             continue
+        axes.yaxis.set_major_formatter(ticker.StrMethodFormatter("{x:.4g}"))
         if title in ("Count accuracy", "Mean IoU of boxes"):
             axes.set_ylim(-0.02, 1.02)
         else:
