@@ -120,7 +120,7 @@ def read_dsprites(folder: pathlib.Path) -> tuple[Bank, np.ndarray]:
             f"(or a part of it named {DSPRITES_NAMES[1]}); it is at https://github.com/google-deepmind/dsprites-dataset."
         )
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             classes = arrays["latents_classes"]
         # Colour, shape, scale, orientation, x, y.
         wanted = (classes[:, 0] == 0) & (classes[:, 2] == classes[:, 2].max())

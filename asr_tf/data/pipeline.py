@@ -16,6 +16,9 @@ from asr_tf.data.scenes import Scenes
 
 __all__ = ["evaluation_dataset", "training_dataset"]
 
+# With TensorFlow's default of 4, the orders of successive epochs were correlated (40,000 images: 34 standard errors).
+_SHUFFLE_ROUNDS = 16
+
 
 def _known(scenes: Scenes) -> dict[str, tf.Tensor]:
     """Returns the arrays of a batch that are known, as tensors, by their keys in a batch."""
@@ -74,7 +77,7 @@ def training_dataset(
             index=index,
             seed=tf.cast(keys, tf.int32),
             max_index=tf.constant(num_scenes - 1, tf.int64),
-            rounds=4,
+            rounds=_SHUFFLE_ROUNDS,
         )
         return _finish({key: tf.gather(tensor, shuffled) for key, tensor in tensors.items()})
 
