@@ -48,7 +48,7 @@ def test_configurations_are_the_papers():
 
 
 def test_what_was_synthesized_comes_back(tmp_path):
-    """A written data set, read again, is what synthesis gives for the split's bank and seed; a second load is the same."""
+    """A written data set, read again, is what synthesis gives for the split's bank and seed; twice."""
     settings = MultiSprites.builder_configs["count14"].settings
     for split, num in (("train", 30), ("test", 12)):
         bank = sprite_bank(split)
@@ -130,7 +130,7 @@ def test_orientations_of_the_test_split_are_held_out(tmp_path):
 def test_missing_originals_say_what_to_give(tmp_path):
     empty = tmp_path / "empty"
     empty.mkdir()
-    with pytest.raises(ValueError, match="give manual_dir .*four original idx files.* or prepare TFDS's mnist") as error:
+    with pytest.raises(ValueError, match="give manual_dir .*four original idx files.* or prepare TFDS") as error:
         load_scenes("multi_mnist/count13", "train", tmp_path / "tfds", empty)
     assert "\n" not in str(error.value)
     with pytest.raises(ValueError, match="give manual_dir"):

@@ -47,7 +47,7 @@ def test_quarter_turn_is_counter_clockwise():
 def test_scale_is_the_factor_on_the_size(scale, value):
     scaled = transform(crop_to_ink(_bar(2, 2, 20, 10, value)[None]), np.array([scale]), np.zeros(1))
     assert abs(scaled.sides[0] - 20 * scale) <= 1
-    y0, x0, y1, x1 = scaled.ink[0]
+    _, x0, _, x1 = scaled.ink[0]
     assert abs((x1 - x0) - 10 * scale) <= 1
     ink = scaled.images.astype(float).sum() / value
     assert abs(ink - 200 * scale**2) < 0.05 * 200 * scale**2
