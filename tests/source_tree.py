@@ -36,13 +36,13 @@ def parse(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
 
 
-def _only_for_types(node: ast.AST) -> bool:
+def only_for_types(node: ast.AST) -> bool:
     return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
 
 
 def _run_time_nodes(node: ast.AST) -> Iterator[ast.AST]:
     for child in ast.iter_child_nodes(node):
-        if not _only_for_types(child):
+        if not only_for_types(child):
             yield child
             yield from _run_time_nodes(child)
 
@@ -75,3 +75,13 @@ def imports(path: Path) -> list[tuple[str, int]]:
 def package_imports(path: Path) -> list[tuple[str, int]]:
     """The imports of a file that stay within the package."""
     return [(name, line) for name, line in imports(path) if name.split(".")[0] == "asr_tf"]
+
+
+def named_modules(path: Path) -> set[str]:
+    """Modules of the package that a file names in strings, to import them when they are asked for."""
+    known = modules()
+    return {
+        node.value
+        for node in ast.walk(parse(path))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value in known
+    } - {module_name(path)}
