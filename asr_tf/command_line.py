@@ -139,7 +139,7 @@ def _help(doc: str, own: flags.FlagValues) -> str:
     for name in sorted(own):
         flag = own[name]
         shown = f"--[no]{name}" if flag.boolean else f"--{name}"
-        default = "none" if flag.default in (None, []) else flag.default_as_str.strip("'")
+        default = "none" if flag.default in (None, []) else str(flag.default_as_str).strip("'")
         again = " May be given several times." if isinstance(flag, flags.MultiFlag) else ""
         body = f"{flag.help.partition(';' + chr(10))[0]}{again} (default: {default})"
         indented = textwrap.fill(body, 96, initial_indent="    ", subsequent_indent="    ")

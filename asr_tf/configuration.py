@@ -11,6 +11,7 @@ import difflib
 import importlib
 import importlib.util  # not used here: gin's `include` needs the submodule loaded
 import inspect
+import logging
 import pathlib
 import re
 import tokenize
@@ -119,21 +120,26 @@ def parse(gin_files: Sequence[str], gin_bindings: Sequence[str] = ()) -> None:
             _search_paths.append(str(place))
     gin.clear_config()
     for path in paths:
-        _parse_text(lambda path=path: gin.parse_config_file(str(path)), str(path))
+        _parse_one(gin.parse_config_file, str(path), str(path))
     for binding in gin_bindings:
-        _parse_text(lambda binding=binding: gin.parse_config(binding), f"binding {binding!r}")
+        _parse_one(gin.parse_config, binding, f"binding {binding!r}")
     _check_macros()
 
 
-def _parse_text(action: Callable[[], object], source: str) -> None:
+def _parse_one(parse_with: Callable[[str], object], what: str, source: str) -> None:
+    # gin logs an error for each place where an included file isn't, before it finds the file or gives up.
+    level = logging.root.manager.disable
+    logging.disable(logging.ERROR)
     try:
-        action()
+        parse_with(what)
     except (SyntaxError, tokenize.TokenError) as error:
         line = getattr(error, "lineno", None)
         place = f"line {line} of {source}" if line else source
         raise ConfigurationError(f"{place} is not valid gin: {one_line(error)}") from error
     except (ValueError, TypeError, OSError, ImportError, AttributeError, NameError) as error:
         raise ConfigurationError(f"{_explain(error)} ({_place(error, source)})") from error
+    finally:
+        logging.disable(level)
 
 
 def _place(error: Exception, source: str) -> str:

@@ -77,7 +77,7 @@ def test_wrong_flags_end_in_one_line_before_anything_heavy(module, arguments, me
 @pytest.mark.parametrize(
     ("module", "arguments", "message"),
     [
-        ("train_main", ["--workdir=w", "--gin_files=models/air.gin", "--gin_bindings=RULES=[]",
+        ("train_main", ["--workdir=w", "--gin_files=quickstart.gin",
                         "--gin_bindings=trian.batch_size=3"],
          "asr_train: error: no configurable is called 'trian'; did you mean 'train'?"),
         ("evaluate_main", ["--workdir=w"], "asr_evaluate: error: w holds no run"),
