@@ -78,7 +78,7 @@ def train(
         images_every_reports: a picture for TensorBoard every that many reports; 0 for none.
         checkpoint_every_minutes: of wall time; also saved at the end and on interruption.
         checkpoints_to_keep: older ones are deleted.
-        validation_size: training images held out for the reports, the last ones.
+        validation_size: training images held out for the reports, the last ones; a tenth of all at most.
         max_skipped_in_a_row: non-finite steps in a row that end the run.
 
     Returns:
@@ -151,7 +151,7 @@ def train(
         )
 
     write_info()
-    shown = held_out.take(_SHOWN_SCENES).images.astype(np.float32) / 255.0
+    held_out_images = held_out.images.astype(np.float32) / 255.0
     saver = callbacks.CheckpointSaver(state, checkpoints, checkpoint_every_minutes, write_info)
     try:
         model.fit(
@@ -168,7 +168,7 @@ def train(
                     state,
                     folder,
                     validate=lambda: validation_metrics(model, held_out),
-                    draw=lambda: tiles.reconstruction_grid(shown, _as_numpy(model.infer(shown))),
+                    draw=lambda: _picture(model, held_out_images),
                     images_every_reports=images_every_reports,
                 ),
                 callbacks.ProgressBar(state),
@@ -209,19 +209,16 @@ def _epochs(budget: TrainingBudget, step: int, per_report: int) -> int:
 
 
 def _split(scenes: Scenes, validation_size: int, batch_size: int) -> tuple[Scenes, Scenes]:
-    """Training scenes, and the last ones, held out for the reports.
+    """Training scenes, and the last ones, held out for the reports: a tenth of all scenes at most.
 
     Raises:
         ValueError: too few scenes for both.
     """
     checks.check_positive("train.batch_size", batch_size)
     checks.check_positive("train.validation_size", validation_size)
-    num_training = len(scenes) - validation_size
-    if num_training < 1:
-        raise ValueError(
-            f"train.validation_size={validation_size} leaves nothing to train on: "
-            f"there are {len(scenes)} training images."
-        )
+    if len(scenes) < 2:
+        raise ValueError(f"training needs at least 2 images (one is held out), got {len(scenes)}.")
+    num_training = len(scenes) - min(validation_size, max(1, len(scenes) // 10))
     return scenes.take(num_training), scenes.select(slice(num_training, None))
 
 
@@ -239,8 +236,16 @@ def _check_canvas(scenes: Scenes) -> None:
         )
 
 
-def _as_numpy(outputs: dict[str, Any]) -> dict[str, np.ndarray]:
-    return {name: keras.ops.convert_to_numpy(value) for name, value in outputs.items()}
+def _picture(model: ASRModel, images: np.ndarray) -> np.ndarray:
+    """Some images with reconstructions and boxes, uint8 [height, width, 3].
+
+    Infers all of them, as the validation does: another batch size would have to be traced.
+    """
+    inferred = {
+        name: keras.ops.convert_to_numpy(value)[:_SHOWN_SCENES]
+        for name, value in model.infer(images).items()
+    }
+    return tiles.reconstruction_grid(images[:_SHOWN_SCENES], inferred)
 
 
 def _versions() -> dict[str, str]:

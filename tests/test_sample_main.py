@@ -4,30 +4,21 @@ import numpy as np
 import pytest
 import testing_model
 
-from asr_tf import configuration, run_folder, sample_main, training
+from asr_tf import configuration, sample_main, training
 from asr_tf.run_folder import RunFolderError
 
 
 @pytest.fixture
 def workdir(tmp_path, monkeypatch):
     """A finished run of the tiny model."""
-    monkeypatch.setattr(training.DataSource, "load", lambda *_, **__: testing_model.tiny_scenes(12))
-    for module in (training, run_folder):
-        monkeypatch.setattr(module, "ASRModel", testing_model.TinyModel)
-    monkeypatch.setattr(training, "validation_metrics", lambda *_: {})
-    bindings = ["data.name = 'tiny'", "train.num_steps = 1", "train.validation_size = 4", "train.jit_compile = False"]
-    configuration.parse([], bindings)
+    testing_model.install(monkeypatch)
+    configuration.parse([], ["data.name = 'tiny'", "train.num_steps = 1", "train.jit_compile = False"])
     training.train(str(tmp_path / "run"))
     return tmp_path / "run"
 
 
 def sample(*arguments):
-    own = sample_main._FLAGS
-    for name in own:
-        own[name].unparse()
-    own(["asr_sample", *arguments])
-    sample_main._check()
-    sample_main._main()
+    testing_model.run_command(sample_main, *arguments)
 
 
 def test_samples_are_written_beside_the_run(workdir, capsys):

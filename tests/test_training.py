@@ -17,7 +17,7 @@ SETTINGS = (
     "data.name = 'tiny'",
     "train.num_steps = 8",
     "train.batch_size = 4",
-    "train.validation_size = 8",
+    "train.validation_size = 4",
     "train.steps_per_execution = 2",
     "train.steps_per_report = 4",
     "train.warmup_steps = 2",
@@ -28,11 +28,8 @@ SETTINGS = (
 
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch):
-    """Replaces data, model and validation by tiny ones; returns the namespace to change them further."""
-    monkeypatch.setattr(training.DataSource, "load", lambda *_, **__: testing_model.tiny_scenes())
-    monkeypatch.setattr(training, "ASRModel", testing_model.TinyModel)
-    monkeypatch.setattr(run_folder, "ASRModel", testing_model.TinyModel)
-    monkeypatch.setattr(training, "validation_metrics", lambda *_: {"count_accuracy": 0.5, "mean_iou": 0.25})
+    """Replaces data, model and validation by tiny ones; returns what can replace more."""
+    testing_model.install(monkeypatch)
     return monkeypatch
 
 
@@ -178,7 +175,7 @@ def test_steps_that_stay_bad_end_the_run_with_the_term(tmp_path, tiny):
     ("binding", "message"),
     [
         ("train.num_steps = 7", "train.num_steps must be a multiple of train.steps_per_execution .2.*8 would do"),
-        ("train.validation_size = 40", "validation_size=40 leaves nothing to train on: there are 40"),
+        ("train.validation_size = 0", "train.validation_size must be a number above 0"),
         ("train.batch_size = 0", "train.batch_size must be a number above 0"),
         ("train.peak_learning_rate = 0.0", "peak_learning_rate must be a number above 0"),
     ],
@@ -186,6 +183,17 @@ def test_steps_that_stay_bad_end_the_run_with_the_term(tmp_path, tiny):
 def test_arguments_out_of_range_are_named(tmp_path, binding, message):
     with pytest.raises(ValueError, match=message):
         train(tmp_path, binding)
+
+
+def test_at_most_a_tenth_of_the_images_is_held_out():
+    scenes = testing_model.tiny_scenes(40)
+    for wanted, held in ((3, 3), (200, 4)):
+        rest, held_out = training._split(scenes, wanted, 4)
+        assert (len(rest), len(held_out)) == (40 - held, held)
+        np.testing.assert_array_equal(held_out.images, scenes.images[-held:])
+    assert [len(part) for part in training._split(scenes.take(2), 200, 4)] == [1, 1]
+    with pytest.raises(ValueError, match="at least 2 images"):
+        training._split(scenes.take(1), 200, 4)
 
 
 def test_a_folder_that_cannot_be_written_ends_before_the_data_is_loaded(tmp_path, tiny):

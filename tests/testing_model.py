@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from asr_tf import run_folder, training
 from asr_tf.data import Scenes
 
 CANVAS = (6, 8)
@@ -82,3 +83,22 @@ class TinyModel(keras.Model):
             "count": np.full(num_samples, count, np.int32),
             "boxes": np.zeros((num_samples, self.num_steps, 4), np.float32),
         }
+
+
+def install(monkeypatch):
+    """Puts the stand-ins for data, model and validation into the package."""
+    monkeypatch.setattr(training.DataSource, "load", lambda *_, **__: tiny_scenes())
+    for module in (training, run_folder):
+        monkeypatch.setattr(module, "ASRModel", TinyModel)
+    metrics = {"count_accuracy": 0.5, "mean_iou": 0.25}
+    monkeypatch.setattr(training, "validation_metrics", lambda *_: dict(metrics))
+
+
+def run_command(main, *arguments):
+    """What a command does between its process's start and end, with fresh flags."""
+    own = main._FLAGS
+    for name in own:
+        own[name].unparse()
+    own([main.__name__, *arguments])
+    main._check()
+    main._main()

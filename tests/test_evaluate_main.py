@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import pytest
+import testing_model
+
+from asr_tf import configuration, evaluate_main, evaluation, training
+from asr_tf.run_folder import RunFolderError
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """A finished run of the tiny model, and an evaluation that tells how it was called."""
+    testing_model.install(monkeypatch)
+    configuration.parse([], ["data.name = 'tiny'", "train.num_steps = 1", "train.jit_compile = False"])
+    training.train(str(tmp_path / "run"), manual_dir="/originals", data_dir="/prepared")
+    calls = []
+
+    def evaluate(workdir, data_dir, manual_dir):
+        calls.append((workdir, data_dir, manual_dir))
+        return {"count_accuracy": 0.98, "mean_iou": None, "negative_elbo_nats": 280.04, "train_seconds": 17.0}
+
+    monkeypatch.setattr(evaluation, "evaluate", evaluate)
+    return tmp_path / "run", calls
+
+
+def test_headline_and_places_are_printed_without_what_is_not_known(run, capsys):
+    workdir, calls = run
+    testing_model.run_command(evaluate_main, f"--workdir={workdir}")
+    assert capsys.readouterr().out.splitlines()[-5:] == [
+        "count accuracy: 0.9800",
+        "-ELBO: 280.0 nats an image",
+        "training: 17 s",
+        f"Report: {workdir / 'report.json'}",
+        f"Figures: {workdir / 'figures'}",
+    ]
+    assert calls == [(str(workdir), "/prepared", "/originals")]  # those of the training
+
+
+def test_folders_of_data_can_be_given_anew(run):
+    workdir, calls = run
+    testing_model.run_command(evaluate_main, f"--workdir={workdir}", "--data_dir=/a", "--manual_dir=/b")
+    assert calls == [(str(workdir), "/a", "/b")]
+
+
+def test_a_folder_without_a_run_is_told(tmp_path):
+    with pytest.raises(RunFolderError, match=r"holds no run \(config.gin and run.json missing\)"):
+        testing_model.run_command(evaluate_main, f"--workdir={tmp_path}")

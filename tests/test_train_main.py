@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+import testing_model
+
+from asr_tf import train_main
+from asr_tf.run_folder import RunFolderError
+
+TINY = "train.num_steps = 2\ntrain.batch_size = 4\ntrain.jit_compile = False\ndata.name = 'tiny'\n"
+
+
+@pytest.fixture
+def gin_file(tmp_path, monkeypatch):
+    testing_model.install(monkeypatch)
+    path = tmp_path / "tiny.gin"
+    path.write_text(TINY)
+    return path
+
+
+def train(*arguments):
+    testing_model.run_command(train_main, *arguments)
+
+
+def test_training_ends_with_where_things_lie_and_the_headline(gin_file, tmp_path, capsys):
+    run = tmp_path / "run"
+    arguments = [f"--workdir={run}", f"--gin_files={gin_file}", "--seed=4", "--manual_dir=/originals"]
+    train(*arguments)
+    output = capsys.readouterr().out
+    assert output.startswith("Training finished: 0.0 minutes of training; step 2, loss ")
+    assert "count 0.500, IoU 0.250" in output
+    assert f"The run lies in {run}: checkpoints/" in output
+    info = json.loads((run / "run.json").read_text())
+    assert (info["seed"], info["manual_dir"], info["max_minutes"]) == (4, "/originals", None)
+    train(*arguments)
+    assert capsys.readouterr().out.startswith("Training was finished already: ")
+
+
+def test_bindings_win_over_files_and_may_be_repeated(gin_file, tmp_path):
+    run = tmp_path / "run"
+    bindings = ["--gin_bindings=train.batch_size = 3", "--gin_bindings=train.warmup_steps = 7"]
+    train(f"--workdir={run}", f"--gin_files={gin_file}", *bindings)
+    settings = (run / "config.gin").read_text()
+    assert "train.batch_size = 3\n" in settings
+    assert "train.warmup_steps = 7\n" in settings
+    with pytest.raises(RunFolderError, match=r"train.batch_size is 3 there and 4 now"):
+        train(f"--workdir={run}", f"--gin_files={gin_file}", bindings[1])
