@@ -199,7 +199,7 @@ class RecognitionNetwork(keras.layers.Layer):
         initial_scale_latent: float,
         name: str = "recognition",
     ):
-        super().__init__(name=name)
+        super().__init__(name=name, autocast=False)  # latents stay float32
         self.num_steps = num_steps
         self.glimpse_size = glimpse_size
         self.pixels = canvas_size[0] * canvas_size[1]
@@ -289,7 +289,7 @@ class PriorNetwork(keras.layers.Layer):
         learn_scale: bool,
         name: str = "prior",
     ):
-        super().__init__(name=name)
+        super().__init__(name=name, autocast=False)  # latents stay float32
         self.learn_scale = learn_scale
         self.scale_stats = (scale_loc, scale_log_scale)
         self.cell = LSTMCell(3 + what_size, rnn_units, "cell")

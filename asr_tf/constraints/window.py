@@ -13,8 +13,8 @@ from asr_tf.constraints.base import Constraint, SceneStatistics
 
 __all__ = ["TightWindows"]
 
-# Steepness of the step from "empty" to "occupied".
-_STEEPNESS = 20.0
+# Keeps the logarithm of "empty" finite in a row that is surely occupied.
+_EPSILON = 1e-4
 
 
 @gin.register
@@ -23,19 +23,19 @@ class TightWindows(Constraint):
 
     What a window shows counts as the object's where the step also draws something there, so that neighbours don't
     count, and drawing alone changes nothing: the rule moves windows, not the decoder.  A row (or column) is occupied
-    as far as its brightest pixel is over `ink`; the margin at an edge is the length of the run of empty rows from
-    there, in canvas pixels.  The penalty of a step is
+    to the degree min(brightest pixel / ink, 1); the margin at an edge is the expected length of the run of empty rows
+    from there, in canvas pixels.  The penalty of a step is
 
         abs(top - bottom) / 2 + abs(left - right) / 2 + min(top + bottom, left + right)
 
     and counts by the probability that the step is present.  A step that draws nothing has none.
     """
 
-    def __init__(self, ink: float = 0.2, strength: float = 2.0) -> None:
+    def __init__(self, ink: float = 0.4, strength: float = 2.0) -> None:
         """Initializes the rule.
 
         Args:
-            ink: brightness from which on a pixel counts as ink, in (0, 1).
+            ink: brightness from which on a pixel surely is ink, in (0, 1).
             strength: nats an image for each pixel of margin.
 
         Raises:
@@ -49,20 +49,21 @@ class TightWindows(Constraint):
     def penalty(self, statistics: SceneStatistics) -> tf.Tensor:
         """float [B], canvas pixels."""
         objects = tf.stop_gradient(statistics.objects)  # [B, T, G, G]
-        own = statistics.glimpses * tf.minimum(objects / self.ink, 1.0)
+        own = statistics.glimpses * tf.minimum(2.0 * objects / self.ink, 1.0)
         ymin, _, ymax, _ = tf.unstack(statistics.boxes, axis=-1)
         pixel = (ymax - ymin) * statistics.canvas_size[0] / objects.shape[-1]  # [B, T]
         vertical = self._margins(tf.reduce_max(own, axis=-1))
         horizontal = self._margins(tf.reduce_max(own, axis=-2))
         off_centre = sum(0.5 * tf.abs(first - last) for first, last in (vertical, horizontal))
         slack = tf.minimum(sum(vertical), sum(horizontal))
-        drawn = tf.sigmoid(_STEEPNESS * (tf.reduce_max(objects, axis=[-2, -1]) - 2.0 * self.ink))
+        drawn = tf.minimum(tf.reduce_max(objects, axis=[-2, -1]) / self.ink, 1.0)
         weight = statistics.presence_probs * drawn * pixel
         return tf.reduce_sum(weight * (off_centre + slack), axis=-1)
 
     def _margins(self, brightest: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Lengths of the empty runs from both ends of a profile [..., G], in units of its pixels."""
-        log_empty = tf.math.log_sigmoid(-_STEEPNESS * (brightest - self.ink))
+        occupied = tf.minimum(brightest / self.ink, 1.0)
+        log_empty = tf.math.log(1.0 - (1.0 - _EPSILON) * occupied)
         first = tf.exp(tf.cumsum(log_empty, axis=-1))
         last = tf.exp(tf.cumsum(log_empty, axis=-1, reverse=True))
         return tf.reduce_sum(first, axis=-1), tf.reduce_sum(last, axis=-1)

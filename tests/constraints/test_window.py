@@ -1,0 +1,70 @@
+"""Margins of glimpses counted by hand."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from asr_tf.constraints import SceneStatistics, TightWindows
+
+
+def statistics(rows, columns, presence=1.0, side_px=20.0, drawn=1.0, extra=None):
+    """One step that shows and draws a bright block in a 10 x 10 glimpse of a `side_px` window."""
+    glimpse = np.zeros((1, 1, 10, 10), np.float32)
+    glimpse[..., rows, columns] = 1.0
+    objects = glimpse * drawn
+    if extra is not None:
+        glimpse[..., extra[0], extra[1]] = 1.0
+    side = side_px / 50
+    return SceneStatistics(
+        presence_probs=tf.constant([[presence]]),
+        count_probs=tf.constant([[1 - presence, presence]]),
+        boxes=tf.constant([[[0.1, 0.1, 0.1 + side, 0.1 + side]]]),
+        canvas_size=(50, 50),
+        objects=tf.constant(objects),
+        glimpses=tf.constant(glimpse),
+    )
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "expected_px"),
+    [
+        (slice(0, 10), slice(0, 10), 0.0),  # fills the window
+        (slice(0, 10), slice(3, 7), 0.0),  # narrow, but centred and as high as the window
+        (slice(0, 10), slice(0, 4), 6.0),  # at the left edge: 6 columns of 2 px off, half counts
+        (slice(2, 8), slice(2, 8), 8.0),  # centred, 4 rows of 2 px to spare
+        (slice(1, 10), slice(0, 10), 1.0),  # a row above: 2 px, half; touches left and right
+    ],
+)
+def test_by_hand(rows, columns, expected_px):
+    penalty = TightWindows().penalty(statistics(rows, columns))
+    np.testing.assert_allclose(penalty, [expected_px], atol=0.15)
+
+
+def test_is_in_canvas_pixels_and_weighted_by_presence():
+    block = slice(2, 8), slice(2, 8)
+    full = TightWindows().penalty(statistics(*block))
+    np.testing.assert_allclose(TightWindows().penalty(statistics(*block, presence=0.25)), full / 4)
+    np.testing.assert_allclose(
+        TightWindows().penalty(statistics(*block, side_px=10.0)), full / 2, rtol=1e-5
+    )
+
+
+def test_neighbours_and_empty_steps_do_not_count():
+    block = slice(0, 10), slice(3, 7)
+    with_neighbour = statistics(*block, extra=(slice(0, 3), slice(9, 10)))
+    np.testing.assert_allclose(TightWindows().penalty(with_neighbour), [0.0], atol=0.15)
+    assert TightWindows().penalty(statistics(slice(2, 4), slice(2, 4), drawn=0.0))[0] < 0.02
+
+
+def test_moves_windows_and_not_the_decoder():
+    given = statistics(slice(0, 10), slice(0, 4))
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch([given.objects, given.glimpses])
+        penalty = TightWindows().penalty(given)
+    assert tape.gradient(penalty, given.objects) is None
+    assert np.isfinite(tape.gradient(penalty, given.glimpses)).all()
+
+
+def test_bad_ink():
+    with pytest.raises(ValueError, match=r"TightWindows.ink must be in \(0, 1\), got 1.5"):
+        TightWindows(ink=1.5)

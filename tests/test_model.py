@@ -1,0 +1,300 @@
+"""The model as a whole: bounds, steps, sampling, settings, messages."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from asr_tf.constraints import AggregateCount, CountInSet, TightWindows
+from asr_tf.distributions import PresenceCode
+from asr_tf.model import ASRModel
+
+TINY = {
+    "canvas_size": (12, 14),
+    "num_steps": 3,
+    "glimpse_size": 6,
+    "what_size": 4,
+    "rnn_units": 8,
+    "head_units": 6,
+    "encoder_units": (10,),
+    "decoder_units": (10,),
+}
+RULES = (CountInSet((1, 3)), AggregateCount((1, 3)), TightWindows())
+
+
+def tiny(**settings):
+    return ASRModel(**{**TINY, **settings})
+
+
+def images(n=5, canvas_size=(12, 14), seed=0):
+    return np.random.default_rng(seed).uniform(size=(n, *canvas_size, 1)).astype(np.float32)
+
+
+def weights_of(model):
+    return [variable.numpy() for variable in model.trainable_variables]
+
+
+def step(model, batch):
+    """One training step; its logs."""
+    data = tf.data.Dataset.from_tensors({"image": batch})
+    history = model.fit(data, epochs=1, verbose=0).history
+    return {name: values[0] for name, values in history.items()}
+
+
+def compiled(model, **settings):
+    model.compile(optimizer=keras.optimizers.Adam(1e-2), **settings)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("estimator", "prior", "observation"),
+    [("enumerate", "autoregressive", "gaussian"), ("concrete", "air", "bernoulli")],
+)
+def test_fit_lowers_the_loss_in_every_setting(estimator, prior, observation):
+    model = compiled(
+        tiny(estimator=estimator, prior=prior, observation=observation, constraints=RULES),
+        jit_compile=False,
+    )
+    data = tf.data.Dataset.from_tensors(
+        {"image": images(), "count": np.array([1, 3, 1, 3, 1], np.int32)}
+    ).repeat()
+    first = model.fit(data, steps_per_epoch=2, epochs=1, verbose=0).history
+    last = model.fit(data, steps_per_epoch=20, epochs=1, verbose=0).history
+    assert last["loss"][0] < first["loss"][0]
+    assert int(model.step.numpy()) == 22
+    for name in ("negative_elbo_nats", "kl_what_nats", "penalty_count_in_set", "count_accuracy"):
+        assert np.isfinite(last[name][0])
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_loss_is_bound_plus_weighted_penalties(jit_compile):
+    model = compiled(tiny(constraints=RULES), jit_compile=jit_compile)
+    logs = model.evaluate(
+        tf.data.Dataset.from_tensors({"image": images()}), verbose=0, return_dict=True
+    )
+    terms = sum(
+        logs[f"{name}_nats"] for name in ("nll", "kl_count", "kl_shift", "kl_scale", "kl_what")
+    )
+    np.testing.assert_allclose(logs["negative_elbo_nats"], terms, rtol=1e-5)
+    penalties = sum(rule.strength * logs[f"penalty_{rule.name}"] for rule in RULES)
+    np.testing.assert_allclose(logs["loss"], terms + penalties, rtol=1e-5)
+    assert "count_accuracy" not in logs
+
+
+def test_gradient_of_the_loss_equals_finite_differences():
+    model = tiny(constraints=RULES[:2])  # the rule of tight windows leaves gradients out on purpose
+    batch, seed = tf.constant(images()[..., 0]), tf.constant([0, 7])
+    chosen = [
+        model.recognition.shift_head.dense_1.kernel,
+        model.recognition.presence_head.dense_1.bias,
+        model.decoder.mlp.dense_1.kernel,
+        model.prior_network.shift_head.dense_1.bias,
+    ]
+
+    def loss():
+        return model._loss(batch, seed, "enumerate")[0]
+
+    with tf.GradientTape() as tape:
+        total = loss()
+    gradients = tape.gradient(total, [variable.value for variable in chosen])
+    for variable, gradient in zip(chosen, gradients, strict=True):
+        start = variable.numpy()
+        index = np.unravel_index(np.abs(gradient).argmax(), start.shape)
+        slopes = []
+        for sign in (1, -1):
+            moved = start.copy()
+            moved[index] += sign * 1e-3
+            variable.assign(moved)
+            slopes.append(float(loss()))
+        variable.assign(start)
+        slope = (slopes[0] - slopes[1]) / 2e-3
+        np.testing.assert_allclose(gradient.numpy()[index], slope, rtol=0.03, atol=0.1)
+
+
+def test_same_seed_same_weights_and_same_steps():
+    first, second = (compiled(tiny(seed=3, constraints=RULES), jit_compile=False) for _ in range(2))
+    for model in (first, second):
+        model.fit(tf.data.Dataset.from_tensors({"image": images()}).repeat(), steps_per_epoch=3, verbose=0)
+    for a, b in zip(weights_of(first), weights_of(second), strict=True):
+        np.testing.assert_array_equal(a, b)
+    other = tiny(seed=4)
+    assert np.abs(weights_of(other)[0] - weights_of(tiny(seed=3))[0]).max() > 1e-3
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_a_non_finite_step_changes_no_weight_and_is_counted(jit_compile):
+    model = compiled(tiny(constraints=RULES), jit_compile=jit_compile)
+    model.optimizer.build(model.trainable_variables)
+    good, bad = images(), images()
+    bad[0, 3, 3, 0] = np.nan
+    before = weights_of(model)
+    logs = step(model, bad)
+    for a, b in zip(before, weights_of(model), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert int(model.optimizer.iterations.numpy()) == 0
+    assert int(model.skipped_steps.numpy()) == int(model.skipped_in_a_row.numpy()) == 1
+    assert "nll_nats" in model.nonfinite_terms() and "gradients" in model.nonfinite_terms()
+    assert "penalty_aggregate_count" in model.nonfinite_terms()  # the image reaches everything
+    assert logs["loss"] == 0.0  # a step that is left out is left out of the means too
+    step(model, good)
+    assert np.abs(before[0] - weights_of(model)[0]).max() > 0
+    assert int(model.skipped_steps.numpy()) == 1 and int(model.skipped_in_a_row.numpy()) == 0
+
+
+def test_infer_is_deterministic_and_consistent():
+    model = tiny()
+    result = {name: value.numpy() for name, value in model.infer(images()).items()}
+    again = model.infer((images() * 255).astype(np.uint8))
+    assert {name: value.shape for name, value in result.items()} == {
+        "count": (5,),
+        "count_probs": (5, 4),
+        "presence": (5, 3),
+        "boxes": (5, 3, 4),
+        "z_what": (5, 3, 4),
+        "objects": (5, 3, 12, 14, 1),
+        "reconstruction": (5, 12, 14, 1),
+    }
+    np.testing.assert_allclose(result["count_probs"].sum(1), 1.0, rtol=1e-5)
+    np.testing.assert_array_equal(result["count"], result["count_probs"].argmax(1))
+    np.testing.assert_array_equal(result["presence"].sum(1), result["count"])
+    np.testing.assert_allclose(
+        result["reconstruction"], np.clip(result["objects"].sum(1), 0, 1), atol=1e-6
+    )
+    absent = result["presence"] == 0
+    assert (result["boxes"][absent] == 0).all() and (result["z_what"][absent] == 0).all()
+    np.testing.assert_array_equal(result["boxes"], model.infer(images())["boxes"])
+    assert np.abs(again["count_probs"] - result["count_probs"]).max() < 0.01
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (np.zeros((2, 12, 14)), r"shape \[N, H, W, 1\]"),
+        (np.zeros((2, 14, 12, 1)), "12 x 14 pixels"),
+        (np.full((2, 12, 14, 1), np.nan), "NaN"),
+        (np.full((2, 12, 14, 1), 2.0), r"\[0, 1\]"),
+    ],
+)
+def test_infer_names_what_is_wrong_with_images(bad, message):
+    with pytest.raises(ValueError, match=message):
+        tiny().infer(bad)
+
+
+@pytest.mark.parametrize("prior", ["autoregressive", "air"])
+def test_samples_follow_the_seed_and_the_count_prior(prior):
+    model = tiny(prior=prior, air_presence_logits=(0.5, 0.5))
+    if prior == "autoregressive":
+        model.prior_network.presence_weights.assign([0.1, -0.05, 0.02])
+        logits = [1.0, -0.5, 0.2]
+    else:
+        logits = [0.5] * 3
+    one, same, other = (model.sample(4000, seed) for seed in ([1, 2], [1, 2], [1, 3]))
+    for name, value in one.items():
+        np.testing.assert_array_equal(value, same[name])
+    assert np.abs(one["images"] - other["images"]).max() > 0
+    share = np.bincount(one["count"], minlength=4) / 4000
+    expected = PresenceCode(logits).count_probs().numpy()
+    assert (np.abs(share - expected) < 5 * np.sqrt(expected * (1 - expected) / 4000)).all()
+    assert 0.0 <= one["images"].numpy().min() and one["images"].numpy().max() <= 1.0
+    absent = one["presence"].numpy() == 0
+    assert (one["boxes"].numpy()[absent] == 0).all()
+
+
+@pytest.mark.parametrize("prior", ["autoregressive", "air"])
+def test_samples_with_a_given_number_of_objects(prior):
+    model = tiny(prior=prior)
+    for k in range(4):
+        result = model.sample(50, [0, k], k)
+        assert (result["count"].numpy() == k).all()
+        assert (result["presence"].numpy() == (np.arange(3) < k)).all()
+    with pytest.raises(ValueError, match="num_objects must be between -1 and 3, got 4"):
+        model.sample(2, [0, 0], 4)
+
+
+def test_given_counts_leave_the_first_objects_as_they_are_from_the_prior():
+    """Presence looks at no latents, so p(z_1 | n) is p(z_1): the same draws, whatever the count."""
+    model = tiny()
+    two, three = (model.sample(20, [5, 5], k) for k in (2, 3))
+    np.testing.assert_array_equal(two["boxes"][:, :2], three["boxes"][:, :2])
+
+
+def test_log_likelihood_is_above_the_bound_and_grows_with_particles():
+    model = tiny()
+    batch = images(3)
+    bound = np.mean([-model.objective(batch, [0, i]).negative_elbo for i in range(200)], axis=0)
+    few = np.mean([model.log_likelihood(batch, 1, [1, i]) for i in range(200)], axis=0)
+    many = np.mean([model.log_likelihood(batch, 50, [2, 50 * i]) for i in range(20)], axis=0)
+    assert (few > bound).all() and (many > few).all()
+    with pytest.raises(ValueError, match="num_particles must be a number above 0, got 0"):
+        model.log_likelihood(batch, 0, [0, 0])
+
+
+def test_log_likelihood_equals_a_known_integral():
+    """With a blank decoder nothing depends on the latents: p(x) is the blank image's own probability."""
+    model = tiny(initial_brightness=1e-4, background=0.2)
+    for layer in (model.decoder.mlp.dense_0, model.decoder.mlp.dense_1):
+        layer.kernel.assign(tf.zeros_like(layer.kernel))
+    batch = images(3)
+    expected = (batch * np.log(0.2) + (1 - batch) * np.log(0.8)).sum((1, 2, 3))
+    estimates = np.stack([model.log_likelihood(batch, 200, [0, 200 * i]) for i in range(20)])
+    np.testing.assert_allclose(estimates.mean(0), expected, atol=1.0)
+
+
+def test_air_count_prior_is_annealed():
+    model = tiny(prior="air", air_presence_logits=(2.0, -4.0), air_anneal_steps=10)
+    logits = []
+    for step in (0, 5, 10, 20):
+        model.step.assign(step)
+        logits.append(float(model._air_presence_logit()))
+    np.testing.assert_allclose(logits, [2.0, -1.0, -4.0, -4.0])
+
+
+def test_xla_and_plain_graph_agree_on_noise_passed_in():
+    model = tiny()
+    noise = model._noise(5, tf.constant([0, 1]))
+    batch = tf.constant(images()[..., 0])
+    outputs = [
+        tf.function(model.recognition.call, jit_compile=jit)(batch, noise) for jit in (False, True)
+    ]
+    for a, b in zip(*map(tf.nest.flatten, outputs), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-4)
+
+
+def test_mixed_precision_trains_and_scores_in_float32():
+    previous = keras.mixed_precision.dtype_policy()
+    keras.mixed_precision.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = compiled(tiny(constraints=RULES), jit_compile=False)
+        data = tf.data.Dataset.from_tensors({"image": images()}).repeat()
+        history = model.fit(data, steps_per_epoch=5, verbose=0).history
+    finally:
+        keras.mixed_precision.set_dtype_policy(previous)
+    assert np.isfinite(history["loss"][0]) and int(model.skipped_steps.numpy()) == 0
+    assert model.recognition.image_projection.compute_dtype == "bfloat16"
+    assert model.objective(images(), [0, 0]).nll.dtype == tf.float32
+
+
+@pytest.mark.parametrize("setting", [{"canvas_size": (9, 21)}, {"num_steps": 1}, {"num_steps": 6}])
+def test_any_canvas_and_any_number_of_steps(setting):
+    model = tiny(**setting)
+    terms = model.objective(images(2, model.canvas_size), [0, 0])
+    assert np.isfinite(terms.negative_elbo.numpy()).all()
+    assert model.sample(3, [0, 0])["images"].shape == (3, *model.canvas_size, 1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"prior": "learned"}, "ASRModel.prior='learned' is unknown"),
+        ({"estimator": "enumerated"}, "did you mean 'enumerate'"),
+        ({"observation": "poisson"}, "ASRModel.observation='poisson' is unknown"),
+        ({"num_steps": 0}, "ASRModel.num_steps must be a number above 0, got 0"),
+        ({"canvas_size": (50,)}, r"ASRModel.canvas_size must be \(H, W\)"),
+        ({"initial_brightness": 1.0}, "ASRModel.initial_brightness must be between"),
+        ({"constraints": ["no overlap"]}, "must hold Constraint objects, got 'no overlap'"),
+        ({"constraints": [CountInSet((1, 7))], "num_steps": 6}, "cannot hold with num_steps=6"),
+    ],
+)
+def test_bad_settings(settings, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        tiny(**settings)

@@ -1,0 +1,109 @@
+"""Networks: the LSTM against Keras' own, teacher forcing against sampling, shapes on odd canvases."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from asr_tf.networks import (
+    MLP,
+    LatentNoise,
+    LSTMCell,
+    ObjectDecoder,
+    PriorNetwork,
+    RecognitionNetwork,
+)
+from asr_tf.scene import SceneLatents
+
+
+def test_lstm_cell_equals_keras_cell_with_the_input_split_in_two():
+    rng = np.random.default_rng(0)
+    inputs, extra = (rng.normal(size=(4, size)).astype(np.float32) for size in (5, 3))
+    state = [rng.normal(size=(4, 6)).astype(np.float32) for _ in range(2)]
+    kernels = [rng.normal(size=(size, 24)).astype(np.float32) for size in (3, 5, 6)]
+    bias = rng.normal(size=24).astype(np.float32)
+    reference = keras.layers.LSTMCell(6)
+    reference.build((None, 8))
+    reference.set_weights([np.concatenate(kernels[:2]), kernels[2], bias])
+    cell = LSTMCell(5, 6, "cell")
+    cell.gates.set_weights([np.concatenate(kernels[1:])])
+    cell.bias.assign(bias)
+    hidden, memory = cell(tf.constant(inputs), tuple(map(tf.constant, state)), extra @ kernels[0])
+    _, expected = reference(np.concatenate([extra, inputs], 1), state)
+    np.testing.assert_allclose(hidden, expected[0], atol=1e-5)
+    np.testing.assert_allclose(memory, expected[1], atol=1e-5)
+
+
+def test_mlp_equals_matrix_products():
+    mlp = MLP([3, 5, 2], "softplus", "mlp", output_bias=[0.5, -1.0])
+    first, first_bias, last, last_bias = mlp.get_weights()
+    inputs = np.random.default_rng(0).normal(size=(2, 4, 3)).astype(np.float32)
+    expected = np.log1p(np.exp(inputs @ first + first_bias)) @ last + last_bias
+    np.testing.assert_allclose(mlp(inputs), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(last_bias, [0.5, -1.0])
+
+
+def test_decoder_starts_at_the_given_brightness():
+    objects = ObjectDecoder(4, (8,), 6, 0.1, "decoder")(tf.zeros([3, 4]))
+    np.testing.assert_allclose(objects, np.full((3, 6, 6), 0.1), atol=0.15)
+
+
+def recognition(canvas_size=(11, 14)):
+    return RecognitionNetwork(canvas_size, 3, 5, 4, 8, 6, (10,), -0.4)
+
+
+def noise(value=0.0, batch=2):
+    return LatentNoise(*(tf.fill([batch, 3, size], value) for size in (2, 1, 4)))
+
+
+def test_recognition_samples_are_location_plus_scaled_noise():
+    images = tf.constant(np.random.default_rng(0).uniform(size=(2, 11, 14)).astype(np.float32))
+    stats, latents, glimpses = recognition()(images, noise(0.7))
+    for value, loc, log_scale in (
+        (latents.shift_latent, stats.shift_loc, stats.shift_log_scale),
+        (latents.scale_latent, stats.scale_loc, stats.scale_log_scale),
+        (latents.what, stats.what_loc, stats.what_log_scale),
+    ):
+        np.testing.assert_allclose(value, loc + 0.7 * tf.exp(log_scale), rtol=1e-5)
+    assert glimpses.shape == (2, 3, 5, 5)
+
+
+def test_recognition_steps_look_at_earlier_windows_only():
+    """Noise at the last step changes nothing before it; noise at the first changes the second."""
+    network, images = recognition(), tf.ones([2, 11, 14])
+    zero, late = noise(), noise()
+    late = late._replace(shift=late.shift + tf.constant([0.0, 0.0, 1.0])[None, :, None])
+    early = zero._replace(shift=zero.shift + tf.constant([1.0, 0.0, 0.0])[None, :, None])
+    base, changed_late, changed_early = (network(images, x)[0] for x in (zero, late, early))
+    np.testing.assert_allclose(changed_late.shift_loc, base.shift_loc, atol=1e-6)
+    assert np.abs(changed_early.shift_loc - base.shift_loc)[:, 1:].max() > 1e-6
+
+
+@pytest.mark.parametrize("learn_scale", [False, True])
+def test_prior_step_by_step_equals_teacher_forcing(learn_scale):
+    network = PriorNetwork(3, 4, 8, 6, -0.4, -1.0, learn_scale)
+    network.presence_weights.assign([0.1, -0.2, 0.3])
+    rng = np.random.default_rng(0)
+    latents = SceneLatents(
+        tf.ones([2, 3]),
+        *(tf.constant(rng.normal(size=(2, 3, size)).astype(np.float32)) for size in (2, 1, 4)),
+    )
+    all_at_once = network(latents)
+    state = network.initial_state(2)
+    previous = tf.nest.map_structure(lambda x: tf.zeros_like(x[:, 0]), latents)
+    for t in range(3):
+        statistics, state = network.step(previous, state)
+        for got, expected in zip(statistics, all_at_once, strict=True):
+            np.testing.assert_allclose(got, expected[:, t], atol=1e-6)
+        previous = tf.nest.map_structure(lambda x, t=t: x[:, t], latents)
+    np.testing.assert_allclose(all_at_once.presence_logits[0], [1.0, -2.0, 3.0], rtol=1e-6)
+
+
+def test_everything_is_trainable_and_tracked():
+    network = recognition()
+    with tf.GradientTape() as tape:
+        stats, latents, _ = network(tf.ones([2, 11, 14]) * 0.5, noise(0.3))
+        total = sum(tf.reduce_sum(tf.square(x)) for x in tf.nest.flatten((stats, latents)))
+    gradients = tape.gradient(total, network.trainable_variables)
+    assert len(gradients) == 1 + 2 + 3 * 4 + 4  # projection, cell, heads, encoder
+    assert all(gradient is not None for gradient in gradients)
