@@ -48,7 +48,7 @@ $(VENV)/.installed-%: setup.py | $(BIN)/python
 # A demo that was interrupted goes on; one that is finished is evaluated and drawn again.
 demo: $(VENV)/.installed
 	$(BIN)/asr_train --workdir=$(DEMO_DIR) --gin_files=quickstart.gin --seed=$(DEMO_SEED) \
-	  --max_minutes=$(DEMO_MINUTES)
+	  --max_minutes=$(DEMO_MINUTES) || { echo "To start the demo anew: make clean-demo demo" >&2; exit 1; }
 	$(BIN)/asr_evaluate --workdir=$(DEMO_DIR)
 	$(BIN)/asr_sample --workdir=$(DEMO_DIR) --num_samples=64 --seed=$(DEMO_SEED)
 	@echo "Everything is in $(DEMO_DIR): report.json, figures/, logs/ for TensorBoard. 'make clean-demo' removes it."

@@ -38,7 +38,7 @@ def _read_targets(text: str) -> dict[str, dict]:
         return None
 
     names = {kind: recorder(kind) for kind in (LIBRARY, BINARY, TEST, "filegroup")}
-    names |= {name: ignored for name in ("load", "package", "licenses", "exports_files")}
+    names |= dict.fromkeys(("load", "package", "licenses", "exports_files"), ignored)
     exec(compile(text, "BUILD", "exec"), {"__builtins__": {}, "glob": _glob, **names})
     return targets
 
