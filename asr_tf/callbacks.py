@@ -354,10 +354,11 @@ _HEADLINE = (
 
 
 def headline(metrics: Mapping[str, Any]) -> str:
-    """The headline metrics on one line; what isn't known, and a zero count of skipped steps, is left out."""
+    """The headline metrics on one line; what isn't known, a speed not measured yet and no skipped steps are left out."""
     shown = [
         form.format(float(metrics[name]))
         for name, form in _HEADLINE
-        if name in metrics and not (name == "skipped_steps" and float(metrics[name]) == 0.0)
+        if name in metrics
+        and not (name in ("skipped_steps", "images_per_second") and float(metrics[name]) == 0.0)
     ]
     return ", ".join(shown)

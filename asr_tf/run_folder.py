@@ -204,8 +204,8 @@ class Checkpoints:
         Raises:
             RunFolderError: there are checkpoints, and none can be read or fits.
         """
-        paths = self.paths()
-        for path in paths:
+        damaged: list[str] = []
+        for path in self.paths():
             try:
                 status = self._checkpoint.read(path)
                 status.assert_existing_objects_matched().expect_partial()
@@ -214,13 +214,15 @@ class Checkpoints:
                     f"checkpoint {path} belongs to another model than its config.gin describes."
                 ) from error
             except Exception as error:  # TensorFlow's readers raise errors of many types on damaged files
-                logging.error("passing over damaged checkpoint %s (%s)", path, type(error).__name__)
+                damaged.append(f"{pathlib.Path(path).name} ({type(error).__name__})")
                 continue
+            if damaged:
+                logging.error("damaged: %s; going on from %s.", ", ".join(damaged), path)
             return path
-        if paths:
-            names = ", ".join(pathlib.Path(path).name for path in paths)
+        if damaged:
+            names = ", ".join(damaged)
             raise RunFolderError(
-                f"no checkpoint in {self._folder} can be read ({names} damaged or truncated); "
+                f"no checkpoint in {self._folder} can be read, damaged or truncated: {names}; "
                 "delete that folder to train from the start."
             )
         return None

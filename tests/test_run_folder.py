@@ -37,11 +37,12 @@ def test_without_any_checkpoint_there_is_nothing_to_restore(tmp_path):
 
 @pytest.mark.parametrize("part", ["ckpt-2.data-00000-of-00001", "ckpt-2.index"])
 @pytest.mark.parametrize("keep", [0.0, 0.5])
-def test_a_truncated_checkpoint_is_passed_over(tmp_path, part, keep):
+def test_a_truncated_checkpoint_is_passed_over_with_a_warning(tmp_path, part, keep, caplog):
     checkpoints, number = saved_at(tmp_path, 1, 2)
     truncate(tmp_path / part, keep)
     number.assign(0.0)
     assert checkpoints.restore() == str(tmp_path / "ckpt-1")
+    assert caplog.messages[-1].startswith("damaged: ckpt-2 (")
     assert number.numpy() == 10.0
 
 
@@ -58,7 +59,7 @@ def test_a_damaged_list_of_checkpoints_does_no_harm(tmp_path):
 def test_where_every_checkpoint_is_damaged_one_line_says_so(tmp_path):
     checkpoints, _ = saved_at(tmp_path, 1)
     truncate(tmp_path / "ckpt-1.data-00000-of-00001", 0.5)
-    with pytest.raises(RunFolderError, match=r"no checkpoint in .* can be read \(ckpt-1 damaged or truncated\)"):
+    with pytest.raises(RunFolderError, match=r"no checkpoint in .* can be read, damaged or truncated: ckpt-1"):
         checkpoints.restore()
 
 
