@@ -354,7 +354,7 @@ _HEADLINE = (
 
 
 def headline(metrics: Mapping[str, Any]) -> str:
-    """The headline metrics on one line; what isn't known, a speed not measured yet and no skipped steps are left out."""
+    """The headline metrics on one line; without what isn't known or measured yet."""
     shown = [
         form.format(float(metrics[name]))
         for name, form in _HEADLINE
