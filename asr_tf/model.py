@@ -16,8 +16,10 @@ from typing import Any
 
 import gin
 import keras
+import numpy as np
 import tensorflow as tf
 
+from asr_tf.checks import check_positive
 from asr_tf.constraints import Constraint, SceneStatistics
 from asr_tf.scene import ObjectiveTerms
 from asr_tf.scene_model import SceneModel
@@ -25,7 +27,7 @@ from asr_tf.scene_model import SceneModel
 __all__ = ["ASRModel"]
 
 # What gin may bind; without the list, it would take any name for one of `settings`.
-_CONFIGURABLE = ["constraints", *list(inspect.signature(SceneModel.__init__).parameters)[1:]]
+_CONFIGURABLE = ["constraints", "clipnorm", *list(inspect.signature(SceneModel.__init__).parameters)[1:]]
 
 
 @gin.configurable(allowlist=_CONFIGURABLE)
@@ -41,11 +43,20 @@ class ASRModel(SceneModel):
         skipped_steps, skipped_in_a_row: int64 variables, steps that changed nothing because of a non-finite number.
     """
 
-    def __init__(self, *, constraints: Sequence[Constraint] = (), num_steps: int = 4, **settings: Any):
+    def __init__(
+        self,
+        *,
+        constraints: Sequence[Constraint] = (),
+        clipnorm: float | None = 1.0,
+        num_steps: int = 4,
+        **settings: Any,
+    ):
         """Initializes the model.
 
         Args:
             constraints: the knowledge that training enforces.
+            clipnorm: bound of each variable's gradient norm in `train_step`, None for no bound.  (The optimizer's own
+                would compute every norm a second time.)
             num_steps: T, the most objects in a scene.
             **settings: of `SceneModel`.
 
@@ -60,7 +71,10 @@ class ASRModel(SceneModel):
                 )
             constraint.check(num_steps)
 
+        if clipnorm is not None:
+            check_positive("ASRModel.clipnorm", clipnorm)
         self.constraints = tuple(constraints)
+        self.clipnorm = clipnorm
         self.skipped_steps = self._counter("skipped_steps")
         self.skipped_in_a_row = self._counter("skipped_in_a_row")
         self._term_names = (
@@ -125,11 +139,11 @@ class ASRModel(SceneModel):
         with tf.GradientTape() as tape:
             loss, named, statistics = self._loss(images, self._step_seed(), self.estimator)
         gradients = tape.gradient(loss, variables)
-        bad = [tf.logical_not(tf.math.is_finite(value)) for value in named.values()]
-        norm = tf.linalg.global_norm(gradients)
-        bad = tf.stack([*bad, tf.logical_not(tf.math.is_finite(norm))])
+        norms = [tf.norm(gradient) for gradient in gradients]
+        bad = [tf.logical_not(tf.math.is_finite(value)) for value in (*named.values(), tf.add_n(norms))]
+        bad = tf.stack(bad)
         skip = tf.reduce_any(bad)
-        tf.cond(skip, lambda: None, lambda: self.optimizer.apply(gradients, variables))
+        self._apply(gradients, norms, skip)
         self._nonfinite.assign(tf.where(skip, bad, self._nonfinite))
         self.step.assign_add(1)
         self.skipped_steps.assign_add(tf.cast(skip, tf.int64))
@@ -140,6 +154,21 @@ class ASRModel(SceneModel):
         logs["skipped_steps"] = tf.cast(self.skipped_steps, tf.float32)
         logs["skipped_in_a_row"] = tf.cast(self.skipped_in_a_row, tf.float32)
         return logs
+
+    def _apply(self, gradients: list[tf.Tensor], norms: list[tf.Tensor], skip: tf.Tensor) -> None:
+        """Clips and applies gradients; where `skip`, applies zeros at rate zero, which moves nothing.
+
+        A conditional would do, but XLA copies every weight to get it through one.
+        """
+        bound = np.inf if self.clipnorm is None else self.clipnorm
+        clipped = [
+            tf.where(skip, 0.0, gradient * tf.minimum(1.0, bound / norm))
+            for gradient, norm in zip(gradients, norms, strict=True)
+        ]
+        rate = tf.identity(self.optimizer.learning_rate)
+        self.optimizer.learning_rate.assign(tf.where(skip, 0.0, rate))
+        self.optimizer.apply(clipped, self.trainable_variables)
+        self.optimizer.learning_rate.assign(rate)
 
     def test_step(self, data: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """The exact bound (count enumerated, whatever training uses) and penalties of one batch."""

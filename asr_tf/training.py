@@ -41,10 +41,8 @@ def train(
     batch_size: int = 64,
     num_steps: int = 20_000,
     peak_learning_rate: float = 1.5e-3,
-    warmup_steps: int = 200,
+    warmup_steps: int = 500,
     final_learning_rate_fraction: float = 0.02,
-    clipnorm: float | None = None,
-    global_clipnorm: float | None = 10.0,
     adam_beta_2: float = 0.999,
     jit_compile: bool = True,
     steps_per_execution: int = 20,
@@ -69,8 +67,6 @@ def train(
         peak_learning_rate: Adam's highest rate.
         warmup_steps: updates of linear warm-up to the peak.
         final_learning_rate_fraction: rate at the end / peak, in [0, 1]; half a cosine leads there.
-        clipnorm: bound of the gradient's norm, each variable by itself; None for no bound.
-        global_clipnorm: bound of the norm of the whole gradient; None for no bound.
         adam_beta_2: decay of Adam's second moment.
         jit_compile: whether the step is compiled by XLA.
         steps_per_execution: updates between two returns to Python.
@@ -105,12 +101,7 @@ def train(
     folder.check_same_run(config, flags)
 
     model.compile(
-        optimizer=keras.optimizers.Adam(
-            peak_learning_rate,
-            beta_2=adam_beta_2,
-            clipnorm=clipnorm,
-            global_clipnorm=global_clipnorm,
-        ),
+        optimizer=keras.optimizers.Adam(peak_learning_rate, beta_2=adam_beta_2),
         jit_compile=jit_compile,
         steps_per_execution=execution,
     )

@@ -6,6 +6,7 @@ import types
 
 import pytest
 import tensorflow as tf
+
 from asr_tf import callbacks
 from asr_tf.run_folder import RunFolder
 from asr_tf.schedule import LearningRate, TrainingBudget
