@@ -26,11 +26,22 @@ from asr_tf.scene_model import SceneModel
 
 __all__ = ["ASRModel"]
 
-# What gin may bind; without the list, it would take any name for one of `settings`.
-_CONFIGURABLE = ["constraints", "clipnorm", *list(inspect.signature(SceneModel.__init__).parameters)[1:]]
+def _configurable(cls: type[SceneModel]) -> type[SceneModel]:
+    """Registers the class with gin under the whole signature: its own arguments and those of `SceneModel`.
+
+    gin then knows each setting's name and default; Keras reads the signature too, and gin's wrapper would hide it.
+    """
+    own = inspect.signature(cls.__init__).parameters
+    inherited = inspect.signature(SceneModel.__init__).parameters
+    merged = {**inherited, **{k: v for k, v in own.items() if k != "settings"}}
+    signature = inspect.Signature(list(merged.values()))
+    cls.__init__.__signature__ = signature  # type: ignore[attr-defined]
+    cls = gin.configurable(cls)
+    cls.__init__.__signature__ = signature  # type: ignore[attr-defined]
+    return cls
 
 
-@gin.configurable(allowlist=_CONFIGURABLE)
+@_configurable
 class ASRModel(SceneModel):
     """Attend-Infer-Repeat with amortized structural regularization.
 
@@ -180,7 +191,3 @@ class ASRModel(SceneModel):
         """Names of the terms that were not finite in the last skipped step ("gradients" among them)."""
         flags = keras.ops.convert_to_numpy(self._nonfinite)
         return [label for label, flag in zip(self._term_names, flags, strict=True) if flag]
-
-
-# gin's wrapper hides the signature of `__init__`, which Keras reads when it makes an instance.
-ASRModel.__init__.__signature__ = inspect.signature(SceneModel.__init__)  # type: ignore[attr-defined]
