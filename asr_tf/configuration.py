@@ -12,8 +12,10 @@ import importlib
 import importlib.util  # not used here: gin's `include` needs the submodule loaded
 import inspect
 import logging
+import os
 import pathlib
 import re
+import sys
 import tokenize
 from collections.abc import Callable, Sequence
 
@@ -25,6 +27,7 @@ __all__ = [
     "find_file",
     "first_difference",
     "gin_folder",
+    "imported_module_folders",
     "merged_config",
     "one_line",
     "parse",
@@ -100,12 +103,17 @@ def find_file(name: str) -> pathlib.Path:
     )
 
 
-def parse(gin_files: Sequence[str], gin_bindings: Sequence[str] = ()) -> None:
+def parse(
+    gin_files: Sequence[str], gin_bindings: Sequence[str] = (), module_folders: Sequence[str] = ()
+) -> None:
     """Registers the package's configurables, forgets earlier bindings, and parses files, then bindings.
+
+    A module that a file imports (rules of one's own) may lie beside a gin file or in the current folder.
 
     Args:
         gin_files: paths or names, see `find_file`; later ones override earlier ones.
         gin_bindings: lines such as `train.batch_size = 32`; they override the files.
+        module_folders: further folders to import modules from.
 
     Raises:
         ConfigurationError: an unknown file, configurable or parameter, or a line that isn't gin.
@@ -119,6 +127,9 @@ def parse(gin_files: Sequence[str], gin_bindings: Sequence[str] = ()) -> None:
             gin.add_config_file_search_path(str(place))
             _search_paths.append(str(place))
     gin.clear_config()
+    for place in (os.getcwd(), *(str(path.parent) for path in paths), *module_folders):
+        if place not in sys.path:
+            sys.path.append(place)  # last: nothing that is installed is hidden
     for path in paths:
         _parse_one(gin.parse_config_file, str(path), str(path))
     for binding in gin_bindings:
@@ -216,7 +227,22 @@ def merged_config() -> str:
     bound = _sections(gin.config_str())
     merged = {**operative, **{k: v for k, v in bound.items() if k not in operative or k == "Macros"}}
     order = sorted(merged, key=lambda heading: (heading != "Macros", heading))
-    return "\n".join(f"# {heading}:\n{_RULE}\n{merged[heading].strip()}\n" for heading in order)
+    preamble = _SECTION.split(gin.config_str())[0]
+    imports = [line for line in preamble.splitlines() if re.match(r"(import|from)\s", line)]
+    sections = (f"# {heading}:\n{_RULE}\n{merged[heading].strip()}\n" for heading in order)
+    return "\n".join([*(["\n".join(imports) + "\n"] if imports else []), *sections])
+
+
+def imported_module_folders() -> list[str]:
+    """Folders of the modules that the parsed files import, so that a saved configuration finds them again."""
+    folders = set()
+    for line in _SECTION.split(gin.config_str())[0].splitlines():
+        found = re.match(r"(?:import|from)\s+([\w.]+)", line)
+        module = sys.modules.get(found.group(1)) if found else None
+        if module is not None and getattr(module, "__file__", None):
+            depth = module.__name__.count(".") + (pathlib.Path(module.__file__).stem == "__init__")
+            folders.add(str(pathlib.Path(module.__file__).resolve().parents[depth]))
+    return sorted(folders)
 
 
 def _sections(text: str) -> dict[str, str]:

@@ -11,6 +11,7 @@ References:
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -67,7 +68,7 @@ class MLP(keras.layers.Layer):
     ):
         super().__init__(name=name)
         self.depth = len(sizes) - 1
-        for i, (size_in, size_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+        for i, (size_in, size_out) in enumerate(itertools.pairwise(sizes)):
             last = i == self.depth - 1
             layer = keras.layers.Dense(
                 size_out,
@@ -80,6 +81,7 @@ class MLP(keras.layers.Layer):
         self.built = True
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """float [..., sizes[0]] to [..., sizes[-1]]."""
         for i in range(self.depth):
             inputs = getattr(self, f"dense_{i}")(inputs)
         return inputs
@@ -143,6 +145,7 @@ class GlimpseEncoder(keras.layers.Layer):
         self.built = True
 
     def call(self, glimpses: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """float [..., G, G] to two float32 [..., Z]."""
         flat = tf.reshape(glimpses, tf.concat([tf.shape(glimpses)[:-2], [self.pixels]], 0))
         loc, log_scale = tf.split(_float32(self.mlp(flat)), 2, axis=-1)
         return loc, log_scale
@@ -166,6 +169,7 @@ class ObjectDecoder(keras.layers.Layer):
         self.built = True
 
     def call(self, what: tf.Tensor) -> tf.Tensor:
+        """float [N, Z] to float32 [N, G, G]."""
         images = tf.sigmoid(_float32(self.mlp(what)))
         return tf.reshape(images, [-1, self.glimpse_size, self.glimpse_size])
 
@@ -249,7 +253,9 @@ class RecognitionNetwork(keras.layers.Layer):
             statistics.append((shift_loc, shift_log_scale, scale_loc, scale_log_scale))
 
         shift_latent, scale_latent = tf.split(tf.stack(windows, axis=1), [2, 1], axis=-1)
-        window_stats = [tf.stack(parts, axis=1) for parts in zip(*statistics, strict=True)]
+        shift_loc, shift_log_scale, scale_loc, scale_log_scale = (
+            tf.stack(parts, axis=1) for parts in zip(*statistics, strict=True)
+        )
         presence_logits = _float32(self.presence_head(tf.stack(hiddens, axis=1)))[..., 0]
         glimpses = read_glimpses(
             images[:, tf.newaxis], tf.tanh(shift_latent), tf.sigmoid(scale_latent), self.glimpse_size
@@ -257,7 +263,15 @@ class RecognitionNetwork(keras.layers.Layer):
         what_loc, what_log_scale = self.encoder(glimpses)
         what = what_loc + tf.exp(what_log_scale) * noise.what
         return (
-            PosteriorStatistics(presence_logits, *window_stats, what_loc, what_log_scale),
+            PosteriorStatistics(
+                presence_logits,
+                shift_loc,
+                shift_log_scale,
+                scale_loc,
+                scale_log_scale,
+                what_loc,
+                what_log_scale,
+            ),
             SceneLatents(tf.sigmoid(presence_logits), shift_latent, scale_latent, what),
             glimpses,
         )

@@ -245,7 +245,7 @@ def restore_model(workdir: str | os.PathLike[str]) -> tuple[ASRModel, dict[str, 
     folder = RunFolder(workdir)
     folder.check_is_run()
     info = folder.read_info()
-    configuration.parse([str(folder.config)])
+    configuration.parse([str(folder.config)], module_folders=info.get("module_folders", []))
     model = ASRModel(canvas_size=tuple(info["canvas_size"]), seed=info["seed"])
     if Checkpoints(folder.checkpoints, model=model).restore() is None:
         raise RunFolderError(f"{folder.path} holds no checkpoint yet; train it first with asr_train.")

@@ -123,6 +123,7 @@ def train(
         "canvas_size": list(training_scenes.canvas_size),
         "batch_size": batch_size,
         "num_training_images": len(training_scenes),
+        "module_folders": configuration.imported_module_folders(),
         "versions": _versions(),
     }
     if restored is not None and bool(state.finished.numpy()):

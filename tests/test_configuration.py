@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import sys
+
 import gin
 import pytest
 
@@ -123,3 +125,27 @@ def test_the_first_difference_is_told_in_one_phrase():
     assert configuration.first_difference({"a": "1", "b": "2"}, {"a": "1", "b": "2"}) is None
     assert configuration.first_difference({"a": "1", "b": "2"}, {"a": "1", "b": "3"}) == "b is 2 there and 3 now"
     assert configuration.first_difference({"a": "1"}, {}) == "a is 1 there and not set now"
+
+
+def test_a_module_of_ones_own_may_lie_beside_the_file_and_is_found_again(tmp_path, monkeypatch):
+    """Rules of one's own: `import my_rules` works from any folder, and so does the configuration saved from it."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    (folder / "rules_beside_gin.py").write_text(
+        "import gin\n@gin.register\ndef answer(value=1):\n    return value\n"
+    )
+    (folder / "mine.gin").write_text(
+        "import rules_beside_gin\ntrain.batch_size = @answer()\nanswer.value = 42\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    configuration.parse([str(folder / "mine.gin")])
+    assert configuration.imported_module_folders() == [str(folder)]
+    saved = tmp_path / "config.gin"
+    saved.write_text(configuration.merged_config())
+    assert "import rules_beside_gin" in saved.read_text()
+    sys.modules.pop("rules_beside_gin")
+    sys.path.remove(str(folder))
+    gin.config._REGISTRY.pop("rules_beside_gin.answer")  # as in a process of its own
+    configuration.parse([str(saved)], module_folders=[str(folder)])
+    assert gin.query_parameter("answer.value") == 42

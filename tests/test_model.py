@@ -212,7 +212,7 @@ def test_samples_follow_the_seed_and_the_count_prior(prior):
     share = np.bincount(one["count"], minlength=4) / 4000
     expected = PresenceCode(logits).count_probs().numpy()
     assert (np.abs(share - expected) < 5 * np.sqrt(expected * (1 - expected) / 4000)).all()
-    assert 0.0 <= one["images"].numpy().min() and one["images"].numpy().max() <= 1.0
+    assert one["images"].numpy().min() >= 0.0 and one["images"].numpy().max() <= 1.0
     absent = one["presence"].numpy() == 0
     assert (one["boxes"].numpy()[absent] == 0).all()
 
