@@ -249,6 +249,12 @@ class SceneModel(keras.Model):
         images = tf.convert_to_tensor(images, tf.float32)[..., 0]
         return self._score(images, tf.convert_to_tensor(seed, tf.int32), estimator or self.estimator)[0]
 
+    def _checked(self, images: Any) -> tf.Tensor:
+        """Images as float32; arrays are looked through, tensors (which may be symbolic) are taken as they are."""
+        if not tf.is_tensor(images):
+            images = check_images(images, self.canvas_size)
+        return tf.convert_to_tensor(images, tf.float32)
+
     def infer(self, images: Any) -> dict[str, tf.Tensor]:
         """Deterministic inference: the likeliest count, and the mode of every latent.
 
@@ -263,9 +269,7 @@ class SceneModel(keras.Model):
         Raises:
             ValueError, TypeError: images of another shape, size, dtype or range.
         """
-        if not tf.is_tensor(images):
-            images = check_images(images, self.canvas_size)
-        return self._infer(tf.convert_to_tensor(images, tf.float32))
+        return self._infer(self._checked(images))
 
     @tf.function(reduce_retracing=True)
     def _infer(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -363,12 +367,10 @@ class SceneModel(keras.Model):
         Raises:
             ValueError, TypeError: images of another shape, size, dtype or range, or no particle.
         """
-        if not tf.is_tensor(images):
-            images = check_images(images, self.canvas_size)
         if not tf.is_tensor(num_particles):
             check_positive("num_particles", num_particles)
         return self._log_likelihood(
-            tf.convert_to_tensor(images, tf.float32),
+            self._checked(images),
             tf.convert_to_tensor(num_particles, tf.int32),
             tf.convert_to_tensor(seed, tf.int32),
         )

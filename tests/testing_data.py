@@ -1,4 +1,4 @@
-"""Where tests find real data: the folder named by ASR_TF_TEST_DATA, else ../shared/data beside the checkout."""
+"""Where tests find real data: the folder named by ASR_TF_TEST_DATA, else one beside the checkout; skips without it."""
 
 from __future__ import annotations
 

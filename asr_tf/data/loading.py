@@ -9,6 +9,7 @@ import dataclasses
 import importlib
 import os
 import pathlib
+import sys
 
 import gin
 import numpy as np
@@ -79,7 +80,11 @@ def _load_prepared(
     download_config = tfds.download.DownloadConfig(
         manual_dir=manual_dir, compute_stats=tfds.download.ComputeStatsMode.SKIP
     )
-    builder.download_and_prepare(download_config=download_config)
+    if not builder.is_prepared():
+        # One line instead of TFDS's bars, several of which share a terminal badly.
+        tfds.disable_progress_bar()
+        print(f"Preparing {builder_name}/{config} in {builder.data_dir} (once).", file=sys.stderr)
+        builder.download_and_prepare(download_config=download_config)
 
     most_objects = builder.builder_config.settings.most_objects
     dataset = builder.as_dataset(split=split, shuffle_files=False)

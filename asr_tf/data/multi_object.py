@@ -11,6 +11,7 @@ References:
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import pathlib
 from collections.abc import Iterator
@@ -83,9 +84,9 @@ class MultiObjectBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True
     VERSION = tfds.core.Version("1.0.0")
     CLASS_NAMES: tuple[str, ...] = ()
 
+    @abc.abstractmethod
     def _bank(self, split: str, manual_dir: pathlib.Path) -> Bank:
         """Returns the objects of a split ('train' or 'test')."""
-        raise NotImplementedError
 
     def _info(self) -> tfds.core.DatasetInfo:
         height, width = self.builder_config.settings.canvas_size
