@@ -3,8 +3,8 @@
 import json
 
 import pytest
-
 import source_tree
+
 from benchmarks import results
 
 
