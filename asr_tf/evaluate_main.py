@@ -48,14 +48,14 @@ def _check() -> None:
 
 
 def _main() -> None:
-    from asr_tf import configuration, evaluation
+    from asr_tf import evaluation
     from asr_tf.run_folder import RunFolder
 
     folder = RunFolder(_FLAGS.workdir)
     folder.check_is_run()
     folder.check_writable()
     info = folder.read_info()
-    configuration.parse([str(folder.config)])
+    folder.parse_config()
     report = evaluation.evaluate(
         str(folder.path),
         data_dir=_FLAGS.data_dir or info.get("data_dir"),

@@ -85,6 +85,11 @@ class RunFolder:
                 "give the --workdir of an asr_train that has started."
             )
 
+    def parse_config(self) -> None:
+        """Replaces the process's gin bindings by the run's, with the modules that its files import."""
+        folders = self.read_info().get("module_folders", [])
+        configuration.parse([str(self.config)], module_folders=folders)
+
     def read_info(self) -> dict[str, Any]:
         """What run.json holds; empty where there is none.
 
@@ -245,7 +250,7 @@ def restore_model(workdir: str | os.PathLike[str]) -> tuple[ASRModel, dict[str, 
     folder = RunFolder(workdir)
     folder.check_is_run()
     info = folder.read_info()
-    configuration.parse([str(folder.config)], module_folders=info.get("module_folders", []))
+    folder.parse_config()
     model = ASRModel(canvas_size=tuple(info["canvas_size"]), seed=info["seed"])
     if Checkpoints(folder.checkpoints, model=model).restore() is None:
         raise RunFolderError(f"{folder.path} holds no checkpoint yet; train it first with asr_train.")
