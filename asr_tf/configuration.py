@@ -7,6 +7,7 @@ whatever is wrong ends in a `ConfigurationError` whose message is one line.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
 import importlib.util  # not used here: gin's `include` needs the submodule loaded
@@ -127,14 +128,33 @@ def parse(
             gin.add_config_file_search_path(str(place))
             _search_paths.append(str(place))
     gin.clear_config()
-    for place in (os.getcwd(), *(str(path.parent) for path in paths), *module_folders):
-        if place not in sys.path:
-            sys.path.append(place)  # last: nothing that is installed is hidden
     for path in paths:
+        _import_modules(path, [os.getcwd(), str(path.parent), *module_folders])
         _parse_one(gin.parse_config_file, str(path), str(path))
     for binding in gin_bindings:
         _parse_one(gin.parse_config, binding, f"binding {binding!r}")
     _check_macros()
+
+
+def _import_modules(path: pathlib.Path, folders: Sequence[str]) -> None:
+    """Imports what a gin file and those beside it that it includes import, from `folders` too.
+
+    The folders stay on the path no longer than that: gin looks for included files among packages as well, and would
+    take a folder of gin files for one.
+    """
+    before = list(sys.path)
+    sys.path += folders  # last: nothing that is installed is hidden
+    try:
+        for line in path.read_text(encoding="utf-8").splitlines():
+            imported = re.match(r"(?:import|from)\s+([\w.]+)", line)
+            included = re.match(r"include\s+['\"](.+)['\"]", line)
+            if imported:
+                with contextlib.suppress(ModuleNotFoundError):  # gin tells, with the line
+                    importlib.import_module(imported.group(1))
+            elif included and (path.parent / included.group(1)).is_file():
+                _import_modules(path.parent / included.group(1), folders)
+    finally:
+        sys.path[:] = before
 
 
 def _parse_one(parse_with: Callable[[str], object], what: str, source: str) -> None:

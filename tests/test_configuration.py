@@ -138,14 +138,20 @@ def test_a_module_of_ones_own_may_lie_beside_the_file_and_is_found_again(tmp_pat
         "import rules_beside_gin\ntrain.batch_size = @answer()\nanswer.value = 42\n"
     )
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
     configuration.parse([str(folder / "mine.gin")])
     assert configuration.imported_module_folders() == [str(folder)]
     saved = tmp_path / "config.gin"
     saved.write_text(configuration.merged_config())
     assert "import rules_beside_gin" in saved.read_text()
     sys.modules.pop("rules_beside_gin")
-    sys.path.remove(str(folder))
+    assert str(folder) not in sys.path
     gin.config._REGISTRY.pop("rules_beside_gin.answer")  # as in a process of its own
     configuration.parse([str(saved)], module_folders=[str(folder)])
     assert gin.query_parameter("answer.value") == 42
+
+
+def test_quickstart_parses_from_the_folder_that_holds_it(monkeypatch):
+    """Its includes name folders, which must not be taken for Python packages."""
+    monkeypatch.chdir(configuration.gin_folder())
+    configuration.parse(["quickstart.gin"])
+    assert gin.query_parameter("data.name") == "multi_sprites/count13"
