@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         Constraint,
         CountInSet,
         SceneStatistics,
+        SizeInterval,
         TightWindows,
     )
     from asr_tf.data import Scenes, evaluation_dataset, load_scenes, training_dataset
@@ -50,6 +51,7 @@ __all__ = [
     "SceneStatistics",
     "Scenes",
     "SigmoidNormal",
+    "SizeInterval",
     "TanhNormal",
     "TightWindows",
     "__version__",
@@ -75,6 +77,7 @@ _HOMES = {
     "SceneStatistics": "asr_tf.constraints",
     "Scenes": "asr_tf.data",
     "SigmoidNormal": "asr_tf.distributions",
+    "SizeInterval": "asr_tf.constraints",
     "TanhNormal": "asr_tf.distributions",
     "TightWindows": "asr_tf.constraints",
     "evaluate": "asr_tf.evaluation",

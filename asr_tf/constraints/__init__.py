@@ -36,6 +36,6 @@ and one line of gin, after `import my_rules` at the top of the file if it lives 
 
 from asr_tf.constraints.base import Constraint, SceneStatistics
 from asr_tf.constraints.count import AggregateCount, CountInSet
-from asr_tf.constraints.window import TightWindows
+from asr_tf.constraints.window import SizeInterval, TightWindows
 
-__all__ = ["AggregateCount", "Constraint", "CountInSet", "SceneStatistics", "TightWindows"]
+__all__ = ["AggregateCount", "Constraint", "CountInSet", "SceneStatistics", "SizeInterval", "TightWindows"]

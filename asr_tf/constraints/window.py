@@ -1,17 +1,23 @@
-"""A rule about the attention windows: each is the square crop of the object that is drawn in it.
+"""Rules about the attention windows: how large they are, and that each is the square crop of its object.
 
-The likelihood alone leaves a window free: the decoder can draw an object anywhere in a window that is too large, so
-boxes drift away from objects at no cost.  This rule fixes that freedom, whatever the objects' size.
+The likelihood alone leaves a window free: the decoder can draw an object anywhere in a window that is too large, or two
+objects in one window, at no cost.
+
+References:
+    Xu et al., "Multi-object Generation with Amortized Structural Regularization", NeurIPS 2019, arXiv:1906.03923,
+    section 4, for `SizeInterval`; strength as in the authors' published code.
 """
 
 from __future__ import annotations
 
 import gin
+import numpy as np
 import tensorflow as tf
 
+from asr_tf.checks import check_positive
 from asr_tf.constraints.base import Constraint, SceneStatistics
 
-__all__ = ["TightWindows"]
+__all__ = ["SizeInterval", "TightWindows"]
 
 # Keeps the logarithm of "empty" finite in a row that is surely occupied.
 _EPSILON = 1e-4
@@ -67,3 +73,50 @@ class TightWindows(Constraint):
         first = tf.exp(tf.cumsum(log_empty, axis=-1))
         last = tf.exp(tf.cumsum(log_empty, axis=-1, reverse=True))
         return tf.reduce_sum(first, axis=-1), tf.reduce_sum(last, axis=-1)
+
+
+@gin.register
+class SizeInterval(Constraint):
+    """Objects' windows have sides from `low_px` to `high_px`.
+
+    The penalty of a step is the distance of its side from the interval, in canvas pixels, and counts by the
+    probability that the step is present (the published code counts absent steps too).
+    """
+
+    def __init__(
+        self, low_px: float = gin.REQUIRED, high_px: float = gin.REQUIRED, strength: float = 20.0
+    ) -> None:
+        """Initializes the rule.
+
+        Args:
+            low_px, high_px: the interval's ends, in canvas pixels.
+            strength: nats an image for each pixel outside.
+
+        Raises:
+            ValueError: an end is not above 0, or the ends are the wrong way round.
+        """
+        super().__init__(strength)
+        check_positive("SizeInterval.low_px", low_px)
+        if not low_px <= high_px:
+            raise ValueError(
+                f"SizeInterval.low_px must be at most high_px, got {low_px!r} and {high_px!r}."
+            )
+        self.low_px, self.high_px = float(low_px), float(high_px)
+
+    def penalty(self, statistics: SceneStatistics) -> tf.Tensor:
+        """float [B], canvas pixels."""
+        ymin, _, ymax, _ = tf.unstack(statistics.boxes, axis=-1)
+        side = (ymax - ymin) * statistics.canvas_size[0]
+        outside = tf.nn.relu(self.low_px - side) + tf.nn.relu(side - self.high_px)
+        return tf.reduce_sum(statistics.presence_probs * outside, axis=-1)
+
+    def broken(
+        self, counts: np.ndarray, boxes: np.ndarray | None, canvas_size: tuple[int, int]
+    ) -> np.ndarray | None:
+        """bool [N], which scenes have a window outside the interval."""
+        if boxes is None:
+            return None
+        side = (boxes[..., 2] - boxes[..., 0]) * canvas_size[0]
+        outside = (side < self.low_px) | (side > self.high_px)
+        present = np.arange(boxes.shape[1]) < np.asarray(counts)[:, np.newaxis]
+        return (outside & present).any(axis=1)

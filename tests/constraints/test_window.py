@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from asr_tf.constraints import SceneStatistics, TightWindows
+from asr_tf.constraints import SceneStatistics, SizeInterval, TightWindows
 
 
 def statistics(rows, columns, presence=1.0, side_px=20.0, drawn=1.0, extra=None):
@@ -68,3 +68,47 @@ def test_moves_windows_and_not_the_decoder():
 def test_bad_ink():
     with pytest.raises(ValueError, match=r"TightWindows.ink must be in \(0, 1\), got 1.5"):
         TightWindows(ink=1.5)
+
+
+def sized(sides_px, presence):
+    sides = np.array(sides_px, np.float32)[None, :, None] / 50
+    return SceneStatistics(
+        presence_probs=tf.constant([presence]),
+        count_probs=None,
+        boxes=tf.constant(np.concatenate([0 * sides, 0 * sides, sides, sides], -1)),
+        canvas_size=(50, 50),
+    )
+
+
+def test_size_interval_by_hand():
+    # 3 px below, inside, 4 px above; weighted by presence.
+    given = sized([9.0, 20.0, 26.0], [1.0, 1.0, 0.5])
+    rule = SizeInterval(low_px=12, high_px=22)
+    np.testing.assert_allclose(rule.penalty(given), [3.0 + 0.0 + 2.0], rtol=1e-5)
+    boxes = given.boxes.numpy()
+    for count, expected in ((0, False), (1, True), (3, True)):
+        assert rule.broken(np.array([count]), boxes, (50, 50)).tolist() == [expected]
+    assert rule.broken(np.array([1]), boxes[:, 1:], (50, 50)).tolist() == [False]
+    assert rule.broken(np.array([1]), None, (50, 50)) is None
+
+
+def test_size_interval_gradient_is_the_slope():
+    sides = np.array([9.0, 20.0, 26.0])
+
+    def penalty(values):
+        return SizeInterval(low_px=12, high_px=22).penalty(sized(values, [1.0, 1.0, 0.5]))
+
+    with tf.GradientTape() as tape:
+        given = sized(sides, [1.0, 1.0, 0.5])
+        tape.watch(given.boxes)
+        total = SizeInterval(low_px=12, high_px=22).penalty(given)
+    gradient = tape.gradient(total, given.boxes).numpy()[0, :, 2] / 50  # by the lower edge, in px
+    slopes = [(penalty(sides + 0.1 * unit) - penalty(sides - 0.1 * unit))[0] / 0.2 for unit in np.eye(3)]
+    np.testing.assert_allclose(gradient, slopes, atol=1e-3)
+
+
+def test_bad_interval():
+    with pytest.raises(ValueError, match="low_px must be at most high_px, got 22 and 12"):
+        SizeInterval(low_px=22, high_px=12)
+    with pytest.raises(ValueError, match="SizeInterval.low_px must be a number above 0, got 0"):
+        SizeInterval(low_px=0, high_px=12)
