@@ -11,7 +11,6 @@ References:
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -19,6 +18,7 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
+from asr_tf.layers import MLP, LSTMCell
 from asr_tf.scene import PosteriorStatistics, PriorStatistics, SceneLatents
 from asr_tf.spatial_transformer import read_glimpses
 
@@ -44,94 +44,22 @@ class LatentNoise(NamedTuple):
     scale: tf.Tensor
     what: tf.Tensor
 
+    @classmethod
+    def draw(
+        cls, batch_size: tf.Tensor | int, num_steps: int, what_size: int, seed: tf.Tensor
+    ) -> LatentNoise:
+        """Standard normal draws, a function of `seed`, int32 [2]."""
+        shape = [batch_size, num_steps, 3 + what_size]
+        return cls(*tf.split(tf.random.stateless_normal(shape, seed), [2, 1, what_size], axis=-1))
+
+    @classmethod
+    def zeros(cls, batch_size: tf.Tensor | int, num_steps: int, what_size: int) -> LatentNoise:
+        """No noise."""
+        return cls(*(tf.zeros([batch_size, num_steps, size]) for size in (2, 1, what_size)))
+
 
 def _float32(x: tf.Tensor) -> tf.Tensor:
     return tf.cast(x, tf.float32)
-
-
-class MLP(keras.layers.Layer):
-    """Dense layers `sizes[0] -> ... -> sizes[-1]` on the last axis, linear at the end.
-
-    Args:
-        sizes: widths, the input's first.
-        activation: of the hidden layers.
-        name: Keras name.
-        output_bias: where the last layer's bias starts, one number or one a unit.
-    """
-
-    def __init__(
-        self,
-        sizes: Sequence[int],
-        activation: str,
-        name: str,
-        output_bias: float | Sequence[float] = 0.0,
-    ):
-        super().__init__(name=name)
-        self.depth = len(sizes) - 1
-        for i, (size_in, size_out) in enumerate(itertools.pairwise(sizes)):
-            last = i == self.depth - 1
-            layer = keras.layers.Dense(
-                size_out,
-                activation=None if last else activation,
-                bias_initializer=keras.initializers.Constant(output_bias) if last else "zeros",
-                name=f"dense_{i}",
-            )
-            layer.build((None, size_in))
-            setattr(self, f"dense_{i}", layer)
-        self.built = True
-
-    def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        """float [..., sizes[0]] to [..., sizes[-1]]."""
-        for i in range(self.depth):
-            inputs = getattr(self, f"dense_{i}")(inputs)
-        return inputs
-
-
-class LSTMCell(keras.layers.Layer):
-    """An LSTM cell whose four gates are one matrix product, and which takes part of its input already projected."""
-
-    def __init__(self, input_size: int, units: int, name: str):
-        super().__init__(name=name)
-        self.units = units
-        self.gates = keras.layers.Dense(4 * units, use_bias=False, name="gates")
-        self.gates.build((None, input_size + units))
-        # Keras' unit forget bias: remember at first.
-        self.bias = self.add_weight(
-            shape=(4 * units,),
-            initializer=lambda shape, dtype=None: tf.concat(
-                [tf.zeros([units]), tf.ones([units]), tf.zeros([2 * units])], 0
-            ),
-            name="bias",
-        )
-        self.built = True
-
-    def initial_state(self, batch_size: tf.Tensor | int) -> tuple[tf.Tensor, tf.Tensor]:
-        """Zeros: hidden state and cell, each [B, units]."""
-        zeros = tf.zeros([batch_size, self.units], self.compute_dtype)
-        return zeros, zeros
-
-    def call(
-        self,
-        inputs: tf.Tensor,
-        state: tuple[tf.Tensor, tf.Tensor],
-        projection: tf.Tensor | float = 0.0,
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """One step.
-
-        Args:
-            inputs: float [B, input_size].
-            state: hidden state and cell, each [B, units].
-            projection: float [B, 4 * units], what is added to the gates beside the inputs' product.
-
-        Returns:
-            The next hidden state and cell.
-        """
-        hidden, cell = state
-        gates = self.gates(tf.concat([tf.cast(inputs, hidden.dtype), hidden], -1))
-        gates += self.bias + projection
-        enter, forget, candidate, leave = tf.split(gates, 4, axis=-1)
-        cell = tf.sigmoid(forget) * cell + tf.sigmoid(enter) * tf.tanh(candidate)
-        return tf.sigmoid(leave) * tf.tanh(cell), cell
 
 
 class GlimpseEncoder(keras.layers.Layer):
@@ -188,6 +116,8 @@ class RecognitionNetwork(keras.layers.Layer):
         rnn_units, head_units: widths of the LSTM and of each head's hidden layer.
         encoder_units: hidden widths of the glimpse encoder.
         initial_scale_latent: where the windows' scale latent starts.
+        initial_shift_stddev: standard deviation of the shift latent at first; larger ones look farther around.
+        scale_radius: how far the mean of the scale latent may go from there, None for any distance.
         name: Keras name.
     """
 
@@ -201,18 +131,22 @@ class RecognitionNetwork(keras.layers.Layer):
         head_units: int,
         encoder_units: Sequence[int],
         initial_scale_latent: float,
+        initial_shift_stddev: float = math.exp(-2.0),
+        scale_radius: float | None = None,
         name: str = "recognition",
     ):
         super().__init__(name=name, autocast=False)  # latents stay float32
         self.num_steps = num_steps
         self.glimpse_size = glimpse_size
+        self.scale_centre, self.scale_radius = initial_scale_latent, scale_radius
         self.pixels = canvas_size[0] * canvas_size[1]
         self.image_projection = keras.layers.Dense(4 * rnn_units, use_bias=False)
         self.image_projection.build((None, self.pixels))
         self.cell = LSTMCell(2 + 1, rnn_units, "cell")
         self.presence_head = MLP([rnn_units, head_units, 1], "relu", "presence_head", 1.0)
+        spread = math.log(initial_shift_stddev)
         self.shift_head = MLP(
-            [rnn_units, head_units, 4], "relu", "shift_head", [0.0, 0.0, -2.0, -2.0]
+            [rnn_units, head_units, 4], "relu", "shift_head", [0.0, 0.0, spread, spread]
         )
         self.scale_head = MLP(
             [rnn_units + 2, head_units, 2], "relu", "scale_head", [initial_scale_latent, -2.0]
@@ -246,6 +180,9 @@ class RecognitionNetwork(keras.layers.Layer):
             shift = tf.cast(tf.tanh(shift_latent), hidden.dtype)
             scale_stats = _float32(self.scale_head(tf.concat([hidden, shift], -1)))
             scale_loc, scale_log_scale = tf.split(scale_stats, 2, axis=-1)
+            if self.scale_radius is not None:
+                offset = (scale_loc - self.scale_centre) / self.scale_radius
+                scale_loc = self.scale_centre + self.scale_radius * tf.tanh(offset)
             scale_latent = scale_loc + tf.exp(scale_log_scale) * noise.scale[:, t]
             window = tf.concat([shift_latent, scale_latent], -1)
             hiddens.append(hidden)

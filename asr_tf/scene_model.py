@@ -37,6 +37,11 @@ __all__ = ["PRIORS", "SceneModel"]
 
 PRIORS = ("autoregressive", "air")
 
+_POSITIVE = (
+    *("num_steps", "glimpse_size", "what_size", "rnn_units", "head_units", "temperature"),
+    *("scale_prior_scale", "scale_bound", "initial_shift_stddev", "observation_scale", "background"),
+)
+
 
 class SceneModel(keras.Model):
     """Recognition network, decoder and prior as one model; every weight exists after construction.
@@ -60,6 +65,8 @@ class SceneModel(keras.Model):
         scale_prior_loc: float = -1.0,
         scale_prior_scale: float = math.sqrt(0.05),
         learn_scale_prior: bool = False,
+        scale_bound: float | None = None,
+        initial_shift_stddev: float = math.exp(-2.0),
         air_presence_logits: Sequence[float] = (4.0, -4.0),
         air_anneal_steps: int = 10_000,
         estimator: str = "enumerate",
@@ -84,6 +91,10 @@ class SceneModel(keras.Model):
             scale_prior_loc, scale_prior_scale: normal over the scale latent; sigmoid(loc) is the typical window side
                 as a share of the shorter canvas side.
             learn_scale_prior: learn the scale's normal from there (autoregressive prior only).
+            scale_bound: how many of these standard deviations the posterior's mean may be from the prior's, None for
+                any number; keeps a window from growing over several objects early in training.
+            initial_shift_stddev: where the posterior's standard deviation of the shift latent starts; with more,
+                windows look farther around at first.
             air_presence_logits: with prior "air", the logit of "one more object" at the first step of training and
                 from `air_anneal_steps` on, linear between.
             air_anneal_steps: training steps.
@@ -99,20 +110,13 @@ class SceneModel(keras.Model):
         Raises:
             ValueError, TypeError: a value is out of range, or of the wrong type.
         """
+        given = dict(locals())
         super().__init__(name=name)
-        for label, value in (
-            ("num_steps", num_steps),
-            ("glimpse_size", glimpse_size),
-            ("what_size", what_size),
-            ("rnn_units", rnn_units),
-            ("head_units", head_units),
-            ("scale_prior_scale", scale_prior_scale),
-            ("temperature", temperature),
-            ("observation_scale", observation_scale),
-            ("background", background),
-            *((f"canvas_size[{i}]", size) for i, size in enumerate(canvas_size)),
-        ):
-            check_positive(f"ASRModel.{label}", value)
+        for label in _POSITIVE:
+            if given[label] is not None or label != "scale_bound":
+                check_positive(f"ASRModel.{label}", given[label])
+        for i, size in enumerate(canvas_size):
+            check_positive(f"ASRModel.canvas_size[{i}]", size)
         if len(canvas_size) != 2:
             raise ValueError(f"ASRModel.canvas_size must be (H, W), got {canvas_size!r}.")
         check_range("ASRModel.initial_brightness", initial_brightness, 1e-4, 1.0 - 1e-4)
@@ -142,10 +146,11 @@ class SceneModel(keras.Model):
             head_units,
             tuple(encoder_units),
             scale_prior_loc,
+            initial_shift_stddev,
+            None if scale_bound is None else scale_bound * scale_prior_scale,
         )
-        self.decoder = ObjectDecoder(
-            what_size, tuple(decoder_units), glimpse_size, initial_brightness, "decoder"
-        )
+        units = tuple(decoder_units)
+        self.decoder = ObjectDecoder(what_size, units, glimpse_size, initial_brightness, "decoder")
         if prior == "autoregressive":
             self.prior_network = PriorNetwork(
                 num_steps, what_size, rnn_units, head_units, *self._scale_prior, learn_scale_prior
@@ -159,12 +164,7 @@ class SceneModel(keras.Model):
         )
 
     def _noise(self, batch_size: tf.Tensor, seed: tf.Tensor) -> LatentNoise:
-        noise = tf.random.stateless_normal([batch_size, self.num_steps, 3 + self.what_size], seed)
-        return LatentNoise(*tf.split(noise, [2, 1, self.what_size], axis=-1))
-
-    def _no_noise(self, batch_size: tf.Tensor) -> LatentNoise:
-        sizes = (2, 1, self.what_size)
-        return LatentNoise(*(tf.zeros([batch_size, self.num_steps, size]) for size in sizes))
+        return LatentNoise.draw(batch_size, self.num_steps, self.what_size, seed)
 
     def _objects(self, latents: SceneLatents) -> tf.Tensor:
         """What each step draws in its window, [B, T, G, G]."""
@@ -174,12 +174,8 @@ class SceneModel(keras.Model):
 
     def _write(self, objects: tf.Tensor, latents: SceneLatents) -> tf.Tensor:
         """Each step's object on a canvas of its own, [B, T, H, W]."""
-        return write_objects(
-            objects,
-            tf.tanh(latents.shift_latent),
-            tf.sigmoid(latents.scale_latent),
-            self.canvas_size,
-        )
+        shift, scale = tf.tanh(latents.shift_latent), tf.sigmoid(latents.scale_latent)
+        return write_objects(objects, shift, scale, self.canvas_size)
 
     def _draw(self, latents: SceneLatents) -> tf.Tensor:
         return self._write(self._objects(latents), latents)
@@ -232,6 +228,7 @@ class SceneModel(keras.Model):
             canvas_size=self.canvas_size,
             objects=objects,
             glimpses=glimpses,
+            drawn=drawn,
         )
         return terms, statistics
 
@@ -274,7 +271,8 @@ class SceneModel(keras.Model):
     @tf.function(reduce_retracing=True)
     def _infer(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         images = images[..., 0]
-        posterior, latents, _ = self.recognition(images, self._no_noise(tf.shape(images)[0]))
+        none = LatentNoise.zeros(tf.shape(images)[0], self.num_steps, self.what_size)
+        posterior, latents, _ = self.recognition(images, none)
         count_probs = PresenceCode(posterior.presence_logits).count_probs()
         count = tf.argmax(count_probs, axis=-1, output_type=tf.int32)
         presence = code_of_count(count, self.num_steps)

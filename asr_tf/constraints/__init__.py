@@ -36,6 +36,15 @@ and one line of gin, after `import my_rules` at the top of the file if it lives 
 
 from asr_tf.constraints.base import Constraint, SceneStatistics
 from asr_tf.constraints.count import AggregateCount, CountInSet
+from asr_tf.constraints.overlap import DisjointObjects
 from asr_tf.constraints.window import SizeInterval, TightWindows
 
-__all__ = ["AggregateCount", "Constraint", "CountInSet", "SceneStatistics", "SizeInterval", "TightWindows"]
+__all__ = [
+    "AggregateCount",
+    "Constraint",
+    "CountInSet",
+    "DisjointObjects",
+    "SceneStatistics",
+    "SizeInterval",
+    "TightWindows",
+]

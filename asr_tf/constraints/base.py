@@ -33,6 +33,7 @@ class SceneStatistics(NamedTuple):
         canvas_size: (H, W) in pixels.
         objects: float [B, T, G, G] in (0, 1), what each step draws in its window.
         glimpses: float [B, T, G, G] in [0, 1], what the image shows there.
+        drawn: float [B, T, H, W] in [0, 1], each step's object on a canvas of its own.
     """
 
     presence_probs: Any
@@ -41,6 +42,7 @@ class SceneStatistics(NamedTuple):
     canvas_size: tuple[int, int]
     objects: Any = None
     glimpses: Any = None
+    drawn: Any = None
 
     @property
     def absence_probs(self) -> tf.Tensor:

@@ -26,7 +26,7 @@ _HEART_WIDTH = 1.0
 _HEART_RADIUS = 0.285
 _HEART_HEIGHT = 0.93
 
-_SQUARE_SIDE_PX = 16.0
+_SQUARE_SIDE_PX = 12.0
 # Multiples of 15 degrees map to multiples of 15 under the symmetries of square and ellipse, so what is held out doesn't
 # come back as another angle of the same shape.
 _STEP_DEGREES = 3

@@ -20,6 +20,7 @@ LEVELS = {
     "observation": 1,
     "metrics": 1,
     "data": 1,
+    "layers": 2,
     "networks": 2,
     "objective": 3,
     "scene_model": 3,
