@@ -84,7 +84,7 @@ def test_scale_stays_within_its_radius_and_starts_where_it_is_told():
     stats, _, _ = network(tf.ones([2, 11, 14]) * 0.1, noise())
     np.testing.assert_allclose(stats.shift_log_scale, np.log(0.5), atol=0.5)
     kernel = network.scale_head.dense_1.kernel
-    kernel.assign(1000.0 * tf.ones_like(kernel))
+    kernel.assign(tf.constant([[1000.0, 0.0]]) * tf.ones_like(kernel))  # the mean, not the spread
     stats, _, _ = network(tf.ones([2, 11, 14]), noise())
     assert np.abs(stats.scale_loc + 0.4).max() <= 0.3 + 1e-6
     assert np.abs(stats.scale_loc + 0.4).max() > 0.29

@@ -26,7 +26,7 @@ _HEART_WIDTH = 1.0
 _HEART_RADIUS = 0.285
 _HEART_HEIGHT = 0.93
 
-_SQUARE_SIDE_PX = 12.0
+_CROP_PX = 18.0
 # Multiples of 15 degrees map to multiples of 15 under the symmetries of square and ellipse, so what is held out doesn't
 # come back as another angle of the same shape.
 _STEP_DEGREES = 3
@@ -54,13 +54,13 @@ def _inside(shape: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return in_disc | in_sector
 
 
-def draw_sprites(shape: str, angles: np.ndarray, side_px: float) -> np.ndarray:
+def draw_sprites(shape: str, angles: np.ndarray, side_px: float | np.ndarray) -> np.ndarray:
     """Draws one shape at some angles.
 
     Args:
         shape: one of `SHAPES`.
         angles: float [K], degrees.
-        side_px: side of the square in pixels; the others follow in proportion.
+        side_px: side of the square in pixels, one or [K]; the others follow in proportion.
 
     Returns:
         uint8 [K, s, s], 0 or 255: a pixel is set if its middle lies in the shape; s leaves room for any angle.
@@ -69,27 +69,37 @@ def draw_sprites(shape: str, angles: np.ndarray, side_px: float) -> np.ndarray:
         ValueError: an unknown shape, or a side that isn't above 0.
     """
     checks.check_choice("shape", shape, SHAPES)
-    checks.check_positive("side_px", side_px)
-    size = 2 * int(np.ceil(0.75 * side_px)) + 2  # the square's diagonal is its longest line: 1.42 sides
-    middle = (np.arange(size) + 0.5 - size / 2) / side_px
+    checks.check_positive("side_px", float(np.min(side_px)))
+    # The square's diagonal is its longest line: 1.42 sides.
+    size = 2 * int(np.ceil(0.75 * np.max(side_px))) + 2
+    middle = np.arange(size) + 0.5 - size / 2
     radians = np.deg2rad(np.asarray(angles, np.float64))[:, None, None]
-    across, down = middle[None, None, :], middle[None, :, None]
+    sides = np.reshape(np.asarray(side_px, np.float64), [-1, 1, 1])
+    across, down = middle[None, None, :] / sides, middle[None, :, None] / sides
     x = np.cos(radians) * across - np.sin(radians) * down
     y = np.sin(radians) * across + np.cos(radians) * down
     return np.where(_inside(shape, x, y), 255, 0).astype(np.uint8)
 
 
+def _draw_in_crop(shape: str, angles: np.ndarray) -> np.ndarray:
+    """Draws one shape at some angles, each as large as fits a square crop of `_CROP_PX`; uint8 [K, s, s]."""
+    large_px = 8.0 * _CROP_PX  # eight times the size tells extents to an eighth of a pixel
+    extents = crop_to_ink(draw_sprites(shape, angles, large_px)).sides / large_px
+    return draw_sprites(shape, angles, _CROP_PX / extents)
+
+
 def sprite_bank(split: str) -> Bank:
     """Returns all shapes at the angles of a split ('train' or 'test').
 
-    No object is in both, pixel for pixel.  Labels are indices of `SHAPES`; square crops are 14 to 22 px wide.
+    No object is in both, pixel for pixel.  Labels are indices of `SHAPES`; objects are all about the same size, with
+    square crops of 18 px, as MNIST's digits all have 20 px.
     """
     checks.check_choice("split", split, ("train", "test"))
     steps = np.arange(0, 360, _STEP_DEGREES)
     held_out = np.tile(steps % _HELD_OUT_DEGREES == 0, len(SHAPES))
     # Half a step away from 0, so that no square lies exactly on the pixel grid.
     angles = steps + _STEP_DEGREES / 2
-    images = np.concatenate([draw_sprites(shape, angles, _SQUARE_SIDE_PX) for shape in SHAPES])
+    images = np.concatenate([_draw_in_crop(shape, angles) for shape in SHAPES])
     labels = np.repeat(np.arange(len(SHAPES)), len(angles))
     if split == "test":
         return Bank(images[held_out], labels[held_out])

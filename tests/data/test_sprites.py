@@ -53,8 +53,8 @@ def test_no_object_is_in_both_splits():
         assert set(bank.labels) == {0, 1, 2}
         assert set(np.unique(bank.images)) == {0, 255}
         sides = crop_to_ink(bank.images).sides
-        assert sides.min() >= 14
-        assert sides.max() <= 22
+        assert sides.min() >= 17
+        assert sides.max() <= 19
 
 
 def test_wrong_arguments():
