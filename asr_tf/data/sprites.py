@@ -82,10 +82,12 @@ def draw_sprites(shape: str, angles: np.ndarray, side_px: float | np.ndarray) ->
 
 
 def _draw_in_crop(shape: str, angles: np.ndarray) -> np.ndarray:
-    """Draws one shape at some angles, each as large as fits a square crop of `_CROP_PX`; uint8 [K, s, s]."""
+    """Draws one shape at some angles, each as large as fits a square crop of `_CROP_PX`; uint8 [K, 36, 36]."""
     large_px = 8.0 * _CROP_PX  # eight times the size tells extents to an eighth of a pixel
     extents = crop_to_ink(draw_sprites(shape, angles, large_px)).sides / large_px
-    return draw_sprites(shape, angles, _CROP_PX / extents)
+    drawn = draw_sprites(shape, angles, _CROP_PX / extents)
+    border = (36 - drawn.shape[1]) // 2
+    return np.pad(drawn, ((0, 0), (border, border), (border, border)))
 
 
 def sprite_bank(split: str) -> Bank:
