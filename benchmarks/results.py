@@ -27,6 +27,7 @@ _COLUMNS = (
     ("-ELBO, nats", "negative_elbo_nats", "{:.1f}"),
     ("allowed counts in samples", "samples_with_allowed_count", "{:.3f}"),
     ("training, s", "train_seconds", "{:.0f}"),
+    ("steps", "train_steps", "{:,}"),
 )
 
 

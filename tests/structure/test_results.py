@@ -24,9 +24,10 @@ def test_table_by_hand():
         "negative_elbo_nats": 262.55,
         "samples_with_allowed_count": None,
         "train_seconds": 899.7,
+        "train_steps": 14760,
     }
     row = results.table([report]).splitlines()[-1]
-    assert row == "| multi_mnist/count13 | 2 | 0.999 | 0.813 | - | 262.6 | - | 900 |"
+    assert row == "| multi_mnist/count13 | 2 | 0.999 | 0.813 | - | 262.6 | - | 900 | 14,760 |"
 
 
 def test_add_names_the_file_after_data_set_and_seed(tmp_path):
