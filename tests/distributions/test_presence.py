@@ -1,6 +1,5 @@
 """The presence code against brute force, closed forms, Monte Carlo and extreme parameters."""
 
-import doctest
 import itertools
 
 import numpy as np
@@ -13,7 +12,6 @@ from asr_tf.distributions import (
     PresenceCode,
     RelaxedPresenceCode,
     code_of_count,
-    presence,
     relaxed_kl_estimate,
 )
 
@@ -264,7 +262,3 @@ def test_relaxed_kl_estimate_is_above_the_exact_kl_and_zero_for_equal_codes():
     np.testing.assert_allclose(
         relaxed_kl_estimate(one_q, one_p, y), one_q.log_prob(y) - one_p.log_prob(y), rtol=1e-5
     )
-
-
-def test_docstring_examples():
-    assert doctest.testmod(presence).failed == 0
