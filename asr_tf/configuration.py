@@ -259,9 +259,11 @@ def imported_module_folders() -> list[str]:
     for line in _SECTION.split(gin.config_str())[0].splitlines():
         found = re.match(r"(?:import|from)\s+([\w.]+)", line)
         module = sys.modules.get(found.group(1)) if found else None
-        if module is not None and getattr(module, "__file__", None):
-            depth = module.__name__.count(".") + (pathlib.Path(module.__file__).stem == "__init__")
-            folders.add(str(pathlib.Path(module.__file__).resolve().parents[depth]))
+        file = getattr(module, "__file__", None)
+        if found and file:
+            path = pathlib.Path(file).resolve()
+            depth = found.group(1).count(".") + (path.stem == "__init__")
+            folders.add(str(path.parents[depth]))
     return sorted(folders)
 
 
