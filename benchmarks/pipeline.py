@@ -8,9 +8,6 @@ already there.  Seven turns of each, one after the other, after one that isn't c
 
 from __future__ import annotations
 
-import argparse
-import json
-import pathlib
 import statistics
 import time
 
@@ -21,6 +18,7 @@ import tensorflow as tf
 from asr_tf.constraints import AggregateCount, CountInSet, TightWindows
 from asr_tf.data import Scenes, training_dataset
 from asr_tf.model import ASRModel
+from benchmarks import command
 
 NUM_RUNS = 7
 BATCH_SIZE = 64
@@ -61,17 +59,5 @@ def measure() -> dict[str, float | int]:
     }
 
 
-def main() -> None:
-    """Measures, prints, and writes the figures where `--json` says."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--json", type=pathlib.Path, help="file to write the figures to")
-    arguments = parser.parse_args()
-    figures = measure()
-    for name, value in figures.items():
-        print(f"{name}: {value}")
-    if arguments.json:
-        arguments.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-
-
 if __name__ == "__main__":
-    main()
+    command.run(__doc__, measure)

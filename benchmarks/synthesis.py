@@ -8,15 +8,13 @@ thickness with about the ink of a digit, so that no file is needed.
 
 from __future__ import annotations
 
-import argparse
-import json
-import pathlib
 import statistics
 import time
 
 import numpy as np
 
 from asr_tf.data import SceneSettings, synthesize
+from benchmarks import command
 
 NUM_RUNS = 7
 NUM_SCENES = 4096
@@ -54,17 +52,5 @@ def measure() -> dict[str, float | int]:
     }
 
 
-def main() -> None:
-    """Measures, prints, and writes the figures where `--json` says."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=pathlib.Path, help="file to write the figures to")
-    arguments = parser.parse_args()
-    figures = measure()
-    for name, value in figures.items():
-        print(f"{name}: {value}")
-    if arguments.json:
-        arguments.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-
-
 if __name__ == "__main__":
-    main()
+    command.run(__doc__, measure)
