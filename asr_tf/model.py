@@ -26,6 +26,15 @@ from asr_tf.scene_model import SceneModel
 
 __all__ = ["ASRModel"]
 
+
+def _distinct(names: list[str]) -> list[str]:
+    """Names with `_2`, `_3` and so on where one comes again: two rules of one class are two metrics."""
+    return [
+        name if name not in names[:i] else f"{name}_{names[:i].count(name) + 1}"
+        for i, name in enumerate(names)
+    ]
+
+
 def _configurable(cls: type[SceneModel]) -> type[SceneModel]:
     """Registers the class with gin under the whole signature: its own arguments and those of `SceneModel`.
 
@@ -90,7 +99,7 @@ class ASRModel(SceneModel):
         self.skipped_in_a_row = self._counter("skipped_in_a_row")
         self._term_names = (
             *(f"{field}_nats" for field in ObjectiveTerms._fields),
-            *(f"penalty_{constraint.name}" for constraint in self.constraints),
+            *(f"penalty_{label}" for label in _distinct([rule.name for rule in self.constraints])),
             "gradients",
         )
         self._nonfinite = self.add_weight(

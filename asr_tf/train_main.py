@@ -1,7 +1,7 @@
 r"""asr_train: learns to count, box and redraw the objects of unlabelled images.
 
 Example:
-  asr_train --workdir=runs/mnist --gin_files=models/asr.gin --gin_files=scenes/mnist_count13.gin \\
+  asr_train --workdir=runs/mnist --gin_files=models/asr.gin --gin_files=scenes/mnist_count13.gin \
       --max_minutes=15 --gin_bindings='train.batch_size = 64'
 
 The same command again goes on where the run stopped.

@@ -81,6 +81,15 @@ def test_loss_is_bound_plus_weighted_penalties(jit_compile):
     assert "count_accuracy" not in logs
 
 
+def test_two_rules_of_one_class_are_two_metrics():
+    rules = (CountInSet((1, 3)), CountInSet((2,), strength=1.0))
+    logs = step(compiled(tiny(constraints=rules), jit_compile=False), images())
+    total = sum(logs[f"{name}_nats"] for name in ("nll", "kl_count", "kl_shift", "kl_scale", "kl_what"))
+    total += 10.0 * logs["penalty_count_in_set"] + logs["penalty_count_in_set_2"]
+    np.testing.assert_allclose(logs["loss"], total, rtol=1e-5)
+    assert logs["skipped_steps"] == 0.0
+
+
 def test_gradient_of_the_loss_equals_finite_differences():
     model = tiny(constraints=RULES[:2])  # the rule of tight windows leaves gradients out on purpose
     batch, seed = tf.constant(images()[..., 0]), tf.constant([0, 7])
