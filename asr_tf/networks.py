@@ -18,7 +18,7 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
-from asr_tf.layers import MLP, LSTMCell
+from asr_tf.layers import MLP, LSTMCell, StepwiseProduct
 from asr_tf.scene import PosteriorStatistics, PriorStatistics, SceneLatents
 from asr_tf.spatial_transformer import read_glimpses
 
@@ -46,11 +46,16 @@ class LatentNoise(NamedTuple):
 
     @classmethod
     def draw(
-        cls, batch_size: tf.Tensor | int, num_steps: int, what_size: int, seed: tf.Tensor
+        cls,
+        batch_size: tf.Tensor | int,
+        num_steps: int,
+        what_size: int,
+        seed: tf.Tensor,
+        algorithm: str = "philox",
     ) -> LatentNoise:
-        """Standard normal draws, a function of `seed`, int32 [2]."""
-        shape = [batch_size, num_steps, 3 + what_size]
-        return cls(*tf.split(tf.random.stateless_normal(shape, seed), [2, 1, what_size], axis=-1))
+        """Standard normal draws, a function of `seed`, int32 [2], and of the generator (see `tf.random.Algorithm`)."""
+        normal = tf.random.stateless_normal([batch_size, num_steps, 3 + what_size], seed, alg=algorithm)
+        return cls(*tf.split(normal, [2, 1, what_size], axis=-1))
 
     @classmethod
     def zeros(cls, batch_size: tf.Tensor | int, num_steps: int, what_size: int) -> LatentNoise:
@@ -167,28 +172,7 @@ class RecognitionNetwork(keras.layers.Layer):
             The posterior's statistics; the sampled latents, whose `presence` is q(step | previous step) and not a
             sample; and the glimpses [B, T, G, G] that were read.
         """
-        batch_size = tf.shape(images)[0]
-        projection = self.image_projection(tf.reshape(images, [-1, self.pixels]))
-        state = self.cell.initial_state(batch_size)
-        window = tf.zeros([batch_size, 3])
-        hiddens, windows, statistics = [], [], []
-        for t in range(self.num_steps):
-            state = self.cell(window, state, projection)
-            hidden = state[0]
-            shift_loc, shift_log_scale = tf.split(_float32(self.shift_head(hidden)), 2, axis=-1)
-            shift_latent = shift_loc + tf.exp(shift_log_scale) * noise.shift[:, t]
-            shift = tf.cast(tf.tanh(shift_latent), hidden.dtype)
-            scale_stats = _float32(self.scale_head(tf.concat([hidden, shift], -1)))
-            scale_loc, scale_log_scale = tf.split(scale_stats, 2, axis=-1)
-            if self.scale_radius is not None:
-                offset = (scale_loc - self.scale_centre) / self.scale_radius
-                scale_loc = self.scale_centre + self.scale_radius * tf.tanh(offset)
-            scale_latent = scale_loc + tf.exp(scale_log_scale) * noise.scale[:, t]
-            window = tf.concat([shift_latent, scale_latent], -1)
-            hiddens.append(hidden)
-            windows.append(window)
-            statistics.append((shift_loc, shift_log_scale, scale_loc, scale_log_scale))
-
+        hiddens, windows, statistics = self._unroll(images, noise)
         shift_latent, scale_latent = tf.split(tf.stack(windows, axis=1), [2, 1], axis=-1)
         shift_loc, shift_log_scale, scale_loc, scale_log_scale = (
             tf.stack(parts, axis=1) for parts in zip(*statistics, strict=True)
@@ -212,6 +196,43 @@ class RecognitionNetwork(keras.layers.Layer):
             SceneLatents(tf.sigmoid(presence_logits), shift_latent, scale_latent, what),
             glimpses,
         )
+
+    def _unroll(
+        self, images: tf.Tensor, noise: LatentNoise
+    ) -> tuple[list[tf.Tensor], list[tf.Tensor], list[tuple[tf.Tensor, ...]]]:
+        """Hidden states, windows (shift and scale latents, [B, 3]) and their statistics, step by step."""
+        batch_size, units = tf.shape(images)[0], self.cell.units
+        projection = self.image_projection(tf.reshape(images, [-1, self.pixels]))
+        projection += tf.cast(self.cell.bias, projection.dtype)
+        window_gates = StepwiseProduct(self.cell.kernel(), self.num_steps - 1, batch_size)
+        # The hidden layers of both heads are one product; the shift enters the scale head beside it.
+        shift_hidden, scale_hidden = self.shift_head.dense_0, self.scale_head.dense_0
+        from_hidden, from_shift = tf.split(tf.cast(scale_hidden.kernel, projection.dtype), [units, 2])
+        both = tf.concat([tf.cast(shift_hidden.kernel, projection.dtype), from_hidden], 1)
+        biases = tf.cast(tf.concat([shift_hidden.bias, scale_hidden.bias], 0), projection.dtype)
+        heads = StepwiseProduct(both, self.num_steps, batch_size)
+        hiddens, windows, statistics = [], [], []
+        for t in range(self.num_steps):
+            if t == 0:  # neither window nor hidden state yet
+                state = self.cell.update(projection)
+            else:
+                inputs = tf.concat([tf.cast(windows[-1], projection.dtype), state[0]], -1)
+                state = self.cell.update(projection + window_gates(inputs), state[1])
+            for_shift, for_scale = tf.split(heads(state[0]) + biases, 2, axis=-1)
+            shift_stats = _float32(self.shift_head.dense_1(tf.nn.relu(for_shift)))
+            shift_loc, shift_log_scale = tf.split(shift_stats, 2, axis=-1)
+            shift_latent = shift_loc + tf.exp(shift_log_scale) * noise.shift[:, t]
+            for_scale += tf.matmul(tf.cast(tf.tanh(shift_latent), projection.dtype), from_shift)
+            scale_stats = _float32(self.scale_head.dense_1(tf.nn.relu(for_scale)))
+            scale_loc, scale_log_scale = tf.split(scale_stats, 2, axis=-1)
+            if self.scale_radius is not None:
+                offset = (scale_loc - self.scale_centre) / self.scale_radius
+                scale_loc = self.scale_centre + self.scale_radius * tf.tanh(offset)
+            scale_latent = scale_loc + tf.exp(scale_log_scale) * noise.scale[:, t]
+            hiddens.append(state[0])
+            windows.append(tf.concat([shift_latent, scale_latent], -1))
+            statistics.append((shift_loc, shift_log_scale, scale_loc, scale_log_scale))
+        return hiddens, windows, statistics
 
 
 class PriorNetwork(keras.layers.Layer):
@@ -307,11 +328,7 @@ class PriorNetwork(keras.layers.Layer):
             Statistics, [B, T, ...] each.
         """
         values = tf.concat([latents.shift_latent, latents.scale_latent, latents.what], -1)
-        previous = tf.pad(values[:, :-1], [[0, 0], [1, 0], [0, 0]])
-        state = self.cell.initial_state(tf.shape(values)[0])
-        outputs = []
-        for t in range(values.shape[1]):
-            state = self.cell(previous[:, t], state)
-            outputs.append(state[0])
+        previous = tf.pad(tf.transpose(values, [1, 0, 2])[:-1], [[1, 0], [0, 0], [0, 0]])
+        hiddens = self.cell.unroll(previous)
         presence_logits = tf.broadcast_to(self.presence_logits(), tf.shape(values)[:2])
-        return self.heads(tf.stack(outputs, axis=1), presence_logits)
+        return self.heads(tf.transpose(hiddens, [1, 0, 2]), presence_logits)

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import tensorflow as tf
 
 from asr_tf.distributions import PresenceCode, RelaxedPresenceCode, normal_kl, normal_log_prob
@@ -41,8 +42,14 @@ NegativeLogLikelihood = Callable[[tf.Tensor], tf.Tensor]
 
 
 def canvases_by_count(drawn: tf.Tensor) -> tf.Tensor:
-    """Sums of the first k objects, k = 0..T, from each step's drawing: [B, T, H, W] to [B, T + 1, H, W]."""
-    return tf.pad(tf.cumsum(drawn, axis=1), [[0, 0], [1, 0], [0, 0], [0, 0]])
+    """Sums of the first k objects, k = 0..T, from each step's drawing: [B, T, H, W] to [B, T + 1, H, W].
+
+    One product with a triangle of ones: TensorFlow's own running sum along an inner axis takes ten times as long.
+    """
+    num_steps, height, width = drawn.shape[1:]
+    first = np.tri(num_steps + 1, num_steps, -1, drawn.dtype.as_numpy_dtype)
+    flat = tf.matmul(first, tf.reshape(drawn, [-1, num_steps, height * width]))
+    return tf.reshape(flat, [-1, num_steps + 1, height, width])
 
 
 def running_presence(relaxed: tf.Tensor) -> tf.Tensor:

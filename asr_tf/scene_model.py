@@ -163,8 +163,8 @@ class SceneModel(keras.Model):
             shape=(), dtype="int64", initializer="zeros", trainable=False, name=name
         )
 
-    def _noise(self, batch_size: tf.Tensor, seed: tf.Tensor) -> LatentNoise:
-        return LatentNoise.draw(batch_size, self.num_steps, self.what_size, seed)
+    def _noise(self, batch_size: tf.Tensor, seed: tf.Tensor, **options: str) -> LatentNoise:
+        return LatentNoise.draw(batch_size, self.num_steps, self.what_size, seed, **options)
 
     def _objects(self, latents: SceneLatents) -> tf.Tensor:
         """What each step draws in its window, [B, T, G, G]."""
@@ -202,10 +202,10 @@ class SceneModel(keras.Model):
         )
 
     def _score(
-        self, images: tf.Tensor, seed: tf.Tensor, estimator: str
+        self, images: tf.Tensor, seed: tf.Tensor, estimator: str, **noise_options: str
     ) -> tuple[ObjectiveTerms, SceneStatistics]:
         noise_seed, presence_seed = tf.unstack(tf.random.split(seed, 2))
-        noise = self._noise(tf.shape(images)[0], noise_seed)
+        noise = self._noise(tf.shape(images)[0], noise_seed, **noise_options)
         posterior, latents, glimpses = self.recognition(images, noise)
         prior = self._prior_statistics(latents)
         objects = self._objects(latents)
