@@ -33,6 +33,11 @@ def _window_starts_and_sides(
     return (shift + 1.0) / 2.0 * extent - side / 2.0, side
 
 
+def _line(offset: tf.Tensor, slope: tf.Tensor, points: tf.Tensor) -> tf.Tensor:
+    """offset + slope * points, [..., 1] and [N] to [..., N], as a product, so that its gradient is one too."""
+    return tf.tensordot(tf.concat([offset, slope], -1), tf.stack([tf.ones_like(points), points]), 1)
+
+
 def _hat(distance: tf.Tensor) -> tf.Tensor:
     return tf.nn.relu(1.0 - tf.abs(distance))
 
@@ -80,15 +85,14 @@ def interpolate(
     by_row = tf.matmul(_hat(distance_of_rows()), values)  # [..., M, Q]
 
     def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        hats_of_columns = _hat(distance_of_columns())
-        moved_rows = tf.matmul(tf.matmul(_slope(distance_of_rows()), values), hats_of_columns)
-        moved_columns = tf.matmul(by_row, _slope(distance_of_columns()))
-        rows_to_values = _hat(rows[..., tf.newaxis, :] - across[:, tf.newaxis])  # [..., P, M]
-        columns_to_values = _hat(columns[..., :, tf.newaxis] - along)  # [..., N, Q]
-        of_values = tf.matmul(tf.matmul(rows_to_values, upstream), columns_to_values)
+        hats_of_rows = _hat(rows[..., tf.newaxis, :] - across[:, tf.newaxis])  # [..., P, M]
+        hats_of_columns = _hat(columns[..., :, tf.newaxis] - along)  # [..., N, Q]
+        of_by_row = tf.matmul(upstream, hats_of_columns)  # [..., M, Q]
+        moved_rows = tf.matmul(_slope(distance_of_rows()), values)  # [..., M, Q]
+        moved_columns = tf.matmul(by_row, _slope(distance_of_columns()))  # [..., M, N]
         return (
-            _sum_to(of_values, values),
-            _sum_to(tf.reduce_sum(upstream * moved_rows, axis=-1), rows),
+            _sum_to(tf.matmul(hats_of_rows, of_by_row), values),
+            _sum_to(tf.reduce_sum(of_by_row * moved_rows, axis=-1), rows),
             _sum_to(tf.reduce_sum(upstream * moved_columns, axis=-2), columns),
         )
 
@@ -110,8 +114,9 @@ def read_glimpses(
         float [..., G, G].
     """
     start, side = _window_starts_and_sides(shift, scale, (images.shape[-2], images.shape[-1]))
-    centres = side * ((tf.range(glimpse_size, dtype=shift.dtype) + 0.5) / glimpse_size) - 0.5
-    return interpolate(images, start[..., 1:] + centres, start[..., :1] + centres)
+    centres = (tf.range(glimpse_size, dtype=shift.dtype) + 0.5) / glimpse_size
+    columns, rows = (_line(start[..., i : i + 1] - 0.5, side, centres) for i in range(2))
+    return interpolate(images, rows, columns)
 
 
 def write_objects(
@@ -132,7 +137,11 @@ def write_objects(
     # Floor on the side: a window under a hundredth of a pixel would divide by nothing.
     parts_per_pixel = float(objects.shape[-1]) / tf.maximum(side, 1e-2)
     rows, columns = (
-        (tf.range(size, dtype=shift.dtype) + 0.5 - start[..., axis : axis + 1]) * parts_per_pixel - 0.5
+        _line(
+            -start[..., axis : axis + 1] * parts_per_pixel - 0.5,
+            parts_per_pixel,
+            tf.range(size, dtype=shift.dtype) + 0.5,
+        )
         for axis, size in ((1, canvas_size[0]), (0, canvas_size[1]))
     )
     return interpolate(objects, rows, columns)

@@ -4,25 +4,74 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from asr_tf.layers import MLP, LSTMCell
+from asr_tf.layers import MLP, LSTMCell, StepwiseProduct
 
 
-def test_lstm_cell_equals_keras_cell_with_the_input_split_in_two():
-    rng = np.random.default_rng(0)
-    inputs, extra = (rng.normal(size=(4, size)).astype(np.float32) for size in (5, 3))
-    state = [rng.normal(size=(4, 6)).astype(np.float32) for _ in range(2)]
-    kernels = [rng.normal(size=(size, 24)).astype(np.float32) for size in (3, 5, 6)]
-    bias = rng.normal(size=24).astype(np.float32)
-    reference = keras.layers.LSTMCell(6)
-    reference.build((None, 8))
-    reference.set_weights([np.concatenate(kernels[:2]), kernels[2], bias])
+def cells(seed=0):
+    """An LSTM cell of 5 inputs and 6 units, and Keras' layer with the same weights."""
+    rng = np.random.default_rng(seed)
+    kernel, bias = rng.normal(size=(11, 24)).astype(np.float32), rng.normal(size=24).astype(np.float32)
+    reference = keras.layers.LSTM(6, return_sequences=True)
+    reference.build((None, None, 5))
+    reference.set_weights([kernel[:5], kernel[5:], bias])
     cell = LSTMCell(5, 6, "cell")
-    cell.gates.set_weights([np.concatenate(kernels[1:])])
+    cell.gates.set_weights([kernel])
     cell.bias.assign(bias)
-    hidden, memory = cell(tf.constant(inputs), tuple(map(tf.constant, state)), extra @ kernels[0])
-    _, expected = reference(np.concatenate([extra, inputs], 1), state)
+    return cell, reference
+
+
+def test_lstm_cell_equals_keras_cell():
+    cell, reference = cells()
+    rng = np.random.default_rng(1)
+    inputs = rng.normal(size=(4, 5)).astype(np.float32)
+    state = tuple(tf.constant(rng.normal(size=(4, 6)).astype(np.float32)) for _ in range(2))
+    hidden, memory = cell(tf.constant(inputs), state)
+    _, expected = reference.cell(inputs, state)
     np.testing.assert_allclose(hidden, expected[0], atol=1e-5)
     np.testing.assert_allclose(memory, expected[1], atol=1e-5)
+
+
+def test_unrolled_lstm_and_its_gradients_equal_keras():
+    cell, reference = cells()
+    inputs = tf.constant(np.random.default_rng(1).normal(size=(3, 4, 5)).astype(np.float32))  # [T, B, K]
+    weights = tf.constant(np.random.default_rng(2).normal(size=(3, 4, 6)).astype(np.float32))
+    results = []
+    for run, variables in (
+        (cell.unroll, [cell.gates.kernel, cell.bias]),
+        (
+            lambda x: tf.transpose(reference(tf.transpose(x, [1, 0, 2])), [1, 0, 2]),
+            reference.trainable_variables,
+        ),
+    ):
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            hiddens = run(inputs)
+            loss = tf.reduce_sum(weights * hiddens)
+        gradients = tape.gradient(loss, [inputs, *variables])
+        kernels = tf.concat(gradients[1:-1], 0)
+        results.append((hiddens, gradients[0], kernels, gradients[-1]))
+    for value, expected in zip(*results, strict=True):
+        np.testing.assert_allclose(value, expected, atol=2e-5)
+
+
+def test_stepwise_products_have_the_gradients_of_products_one_by_one():
+    rng = np.random.default_rng(0)
+    kernel = tf.Variable(rng.normal(size=(4, 4)).astype(np.float32))
+    start = tf.constant(rng.normal(size=(3, 4)).astype(np.float32))
+
+    @tf.function
+    def gradients(shared):
+        with tf.GradientTape() as tape:
+            tape.watch(start)
+            product = StepwiseProduct(tf.convert_to_tensor(kernel), 3, 3) if shared else lambda x: x @ kernel
+            value = start
+            for _ in range(3):
+                value = tf.sin(product(value))
+            loss = tf.reduce_sum(value)
+        return loss, tape.gradient(loss, [kernel, start])
+
+    for value, expected in zip(*map(tf.nest.flatten, (gradients(True), gradients(False))), strict=True):
+        np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_mlp_equals_matrix_products():
