@@ -123,6 +123,7 @@ class RecognitionNetwork(keras.layers.Layer):
         initial_scale_latent: where the windows' scale latent starts.
         initial_shift_stddev: standard deviation of the shift latent at first; larger ones look farther around.
         scale_radius: how far the mean of the scale latent may go from there, None for any distance.
+        image_pool: the LSTM sees means of squares of that many pixels a side; glimpses keep every pixel.
         name: Keras name.
     """
 
@@ -138,13 +139,15 @@ class RecognitionNetwork(keras.layers.Layer):
         initial_scale_latent: float,
         initial_shift_stddev: float = math.exp(-2.0),
         scale_radius: float | None = None,
+        image_pool: int = 1,
         name: str = "recognition",
     ):
         super().__init__(name=name, autocast=False)  # latents stay float32
         self.num_steps = num_steps
         self.glimpse_size = glimpse_size
         self.scale_centre, self.scale_radius = initial_scale_latent, scale_radius
-        self.pixels = canvas_size[0] * canvas_size[1]
+        self.image_pool = image_pool
+        self.pixels = math.prod(-(-size // image_pool) for size in canvas_size)
         self.image_projection = keras.layers.Dense(4 * rnn_units, use_bias=False)
         self.image_projection.build((None, self.pixels))
         self.cell = LSTMCell(2 + 1, rnn_units, "cell")
@@ -172,37 +175,45 @@ class RecognitionNetwork(keras.layers.Layer):
             The posterior's statistics; the sampled latents, whose `presence` is q(step | previous step) and not a
             sample; and the glimpses [B, T, G, G] that were read.
         """
-        hiddens, windows, statistics = self._unroll(images, noise)
-        shift_latent, scale_latent = tf.split(tf.stack(windows, axis=1), [2, 1], axis=-1)
-        shift_loc, shift_log_scale, scale_loc, scale_log_scale = (
-            tf.stack(parts, axis=1) for parts in zip(*statistics, strict=True)
-        )
-        presence_logits = _float32(self.presence_head(tf.stack(hiddens, axis=1)))[..., 0]
+        posterior, shift_latent, scale_latent = self.locate(images, noise)
         glimpses = read_glimpses(
             images[:, tf.newaxis], tf.tanh(shift_latent), tf.sigmoid(scale_latent), self.glimpse_size
         )
         what_loc, what_log_scale = self.encoder(glimpses)
         what = what_loc + tf.exp(what_log_scale) * noise.what
+        presence = tf.sigmoid(posterior.presence_logits)
         return (
-            PosteriorStatistics(
-                presence_logits,
-                shift_loc,
-                shift_log_scale,
-                scale_loc,
-                scale_log_scale,
-                what_loc,
-                what_log_scale,
-            ),
-            SceneLatents(tf.sigmoid(presence_logits), shift_latent, scale_latent, what),
+            posterior._replace(what_loc=what_loc, what_log_scale=what_log_scale),
+            SceneLatents(presence, shift_latent, scale_latent, what),
             glimpses,
         )
+
+    def locate(
+        self, images: tf.Tensor, noise: LatentNoise
+    ) -> tuple[PosteriorStatistics, tf.Tensor, tf.Tensor]:
+        """Infers presence and windows, all but the appearance.
+
+        Args: as for `call`; of the noise, only that of shift and scale counts.
+
+        Returns:
+            The posterior's statistics, None for those of the appearance; shift latents [B, T, 2]; scale latents
+            [B, T, 1].
+        """
+        hiddens, windows, statistics = self._unroll(images, noise)
+        shift_latent, scale_latent = tf.split(tf.stack(windows, axis=1), [2, 1], axis=-1)
+        presence_logits = _float32(self.presence_head(tf.stack(hiddens, axis=1)))[..., 0]
+        locations = (tf.stack(parts, axis=1) for parts in zip(*statistics, strict=True))
+        return PosteriorStatistics(presence_logits, *locations, None, None), shift_latent, scale_latent
 
     def _unroll(
         self, images: tf.Tensor, noise: LatentNoise
     ) -> tuple[list[tf.Tensor], list[tf.Tensor], list[tuple[tf.Tensor, ...]]]:
         """Hidden states, windows (shift and scale latents, [B, 3]) and their statistics, step by step."""
         batch_size, units = tf.shape(images)[0], self.cell.units
-        projection = self.image_projection(tf.reshape(images, [-1, self.pixels]))
+        seen = images
+        if self.image_pool > 1:
+            seen = tf.nn.avg_pool2d(images[..., tf.newaxis], self.image_pool, self.image_pool, "SAME")
+        projection = self.image_projection(tf.reshape(seen, [-1, self.pixels]))
         projection += tf.cast(self.cell.bias, projection.dtype)
         window_gates = StepwiseProduct(self.cell.kernel(), self.num_steps - 1, batch_size)
         # The hidden layers of both heads are one product; the shift enters the scale head beside it.

@@ -275,6 +275,38 @@ def test_air_count_prior_is_annealed():
     np.testing.assert_allclose(logits, [2.0, -1.0, -4.0, -4.0])
 
 
+def test_leaving_out_absent_steps_changes_nothing_and_masking_them_compiles():
+    sparse, dense = tiny(), tiny(skip_absent=False)
+    head = sparse.recognition.presence_head.dense_1  # spread the counts
+    head.kernel.assign(40.0 * tf.random.stateless_normal(head.kernel.shape, [0, 0]))
+    dense.set_weights(sparse.get_weights())
+    batch = tf.constant(images(40))
+    results = [sparse.infer(batch), tf.function(dense.infer, jit_compile=True)(batch)]
+    assert len(np.unique(results[0]["count"])) > 2
+    samples = [sparse.sample(40, [3, 4]), dense.sample(40, [3, 4])]
+    assert len(np.unique(samples[0]["count"])) > 2
+    for one, other in (results, samples):
+        for name, value in one.items():
+            np.testing.assert_allclose(value, other[name], atol=1e-5, err_msg=name)
+
+
+def test_pooling_averages_what_the_lstm_sees_and_nothing_else():
+    model, pooled = tiny(), tiny(image_pool=2)
+    weights = dict(zip([w.path for w in model.weights], model.get_weights(), strict=True))
+    small = weights["recognition/dense/kernel"].reshape(6, 2, 7, 2, -1)
+    assert pooled.recognition.image_projection.kernel.shape == (6 * 7, 32)
+    # The same weight for the four pixels of a square, and their sum for the square's mean.
+    same = np.broadcast_to(small.mean((1, 3), keepdims=True), small.shape)
+    weights["recognition/dense/kernel"] = same.reshape(12 * 14, -1)
+    model.set_weights(list(weights.values()))
+    weights["recognition/dense/kernel"] = 4 * small.mean((1, 3)).reshape(42, -1)
+    pooled.set_weights(list(weights.values()))
+    a, b = model.objective(images(), [0, 0]), pooled.objective(images(), [0, 0])
+    for value, expected in zip(a, b, strict=True):
+        np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-3)
+    assert tiny(canvas_size=(9, 21), image_pool=2).recognition.image_projection.kernel.shape[0] == 5 * 11
+
+
 def test_xla_and_plain_graph_agree_on_noise_passed_in():
     model = tiny()
     noise = model._noise(5, tf.constant([0, 1]))

@@ -1,0 +1,53 @@
+"""The steps of a batch of scenes that hold an object, laid end to end: work for absent ones is left out.
+
+A scene has room for T objects and holds fewer, mostly; what an absent step would show is thrown away in the end.
+"""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+__all__ = ["PresentSteps"]
+
+
+class PresentSteps:
+    """Which steps are present, N in all, in the order of scenes and then of steps.
+
+    Args:
+        presence: float [B, T], 1 where present, else 0.
+        gather: whether to leave out absent steps.  Their number is then known only when the graph runs, so that XLA
+            can't compile it; otherwise N is B T, and absent steps are computed and then masked.
+    """
+
+    def __init__(self, presence: tf.Tensor, gather: bool = True):
+        self._presence = presence
+        self._index = tf.where(presence > 0.0) if gather else None  # [N, 2], scene and step
+
+    def take(self, values: tf.Tensor) -> tf.Tensor:
+        """[B, T, ...] to the present steps' [N, ...]."""
+        if self._index is None:
+            return tf.reshape(values, [-1, *values.shape[2:]])
+        return tf.gather_nd(values, self._index)
+
+    def take_scenes(self, values: tf.Tensor) -> tf.Tensor:
+        """[B, ...] to the values of each present step's scene, [N, ...]."""
+        if self._index is None:
+            return tf.repeat(values, self._presence.shape[1], axis=0)
+        return tf.gather(values, self._index[:, 0])
+
+    def put(self, values: tf.Tensor) -> tf.Tensor:
+        """[N, ...] to [B, T, ...], zeros for absent steps."""
+        shape = tf.concat([tf.shape(self._presence), tf.shape(values)[1:]], 0)
+        if self._index is None:
+            ones = [1] * (values.shape.rank - 1)
+            mask = tf.reshape(self._presence, tf.concat([tf.shape(self._presence), ones], 0))
+            return mask * tf.reshape(values, shape)
+        placed = tf.scatter_nd(self._index, values, tf.cast(shape, self._index.dtype))
+        return tf.ensure_shape(placed, [None, self._presence.shape[1], *values.shape[1:]])
+
+    def sum(self, values: tf.Tensor) -> tf.Tensor:
+        """[N, ...] to the sums over each scene's present steps, [B, ...]."""
+        if self._index is None:
+            return tf.reduce_sum(self.put(values), 1)
+        scenes = tf.shape(self._presence, out_type=tf.int64)[0]
+        return tf.math.unsorted_segment_sum(values, self._index[:, 0], scenes)
