@@ -53,7 +53,7 @@ class SceneNetwork(keras.Model):
         what_size: int = 50,
         rnn_units: int = 256,
         head_units: int = 64,
-        image_pool: int = 1,
+        image_pool: int = 2,
         encoder_units: Sequence[int] = (512, 256),
         decoder_units: Sequence[int] = (256, 512),
         prior: str = "autoregressive",
