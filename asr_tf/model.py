@@ -35,12 +35,38 @@ def _distinct(names: list[str]) -> list[str]:
     ]
 
 
-def _norm(gradient: tf.Tensor) -> tf.Tensor:
-    """Euclidean norm, [].  Rows are summed by a product: XLA's reductions run on one core of a CPU."""
+class _Means(keras.metrics.Metric):
+    """Means of several numbers, each over the batches in which it was there and finite.
+
+    One vector for all of them: XLA compiles a kernel for every small expression, which thirteen metrics have many of.
+    """
+
+    def __init__(self, labels: Sequence[str]):
+        super().__init__(name="means")
+        self._labels = tuple(labels)
+        shape = (len(self._labels),)
+        self._totals = self.add_weight(shape=shape, initializer="zeros", name="totals")
+        self._batches = self.add_weight(shape=shape, initializer="zeros", name="batches")
+
+    def update_state(self, values: dict[str, tf.Tensor]) -> None:
+        """Adds a batch's numbers by label; labels may be missing."""
+        numbers = tf.stack([tf.cast(values.get(label, np.nan), tf.float32) for label in self._labels])
+        finite = tf.math.is_finite(numbers)
+        self._totals.assign_add(tf.where(finite, numbers, 0.0))
+        self._batches.assign_add(tf.cast(finite, tf.float32))
+
+    def result(self) -> dict[str, tf.Tensor]:
+        """Means by label, 0 where there was none."""
+        means = tf.math.divide_no_nan(self._totals.value, self._batches.value)
+        return dict(zip(self._labels, tf.unstack(means), strict=True))
+
+
+def _sum_of_squares(gradient: tf.Tensor) -> tf.Tensor:
+    """Squared Euclidean norm, [].  Rows are summed by a product: XLA's reductions run on one core of a CPU."""
     squares = tf.square(gradient)
     if gradient.shape.rank == 2:
         squares = tf.matmul(squares, tf.ones([gradient.shape[1], 1], gradient.dtype))
-    return tf.sqrt(tf.reduce_sum(squares))
+    return tf.reduce_sum(squares)
 
 
 def _configurable(cls: type[SceneModel]) -> type[SceneModel]:
@@ -113,10 +139,7 @@ class ASRModel(SceneModel):
         self._nonfinite = self.add_weight(
             shape=(len(self._term_names),), dtype="bool", trainable=False, name="nonfinite"
         )
-        self._means = {
-            label: keras.metrics.Mean(label)
-            for label in ("loss", "negative_elbo_nats", *self._term_names[:-1], "count_accuracy")
-        }
+        self._means = _Means(("loss", "negative_elbo_nats", *self._term_names[:-1], "count_accuracy"))
 
     def _loss(
         self, images: tf.Tensor, seed: tf.Tensor, estimator: str, **noise_options: str
@@ -134,7 +157,7 @@ class ASRModel(SceneModel):
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
         """Means over an epoch, reset by Keras at its start."""
-        return list(self._means.values())
+        return [self._means]
 
     def _update_metrics(
         self,
@@ -150,12 +173,8 @@ class ASRModel(SceneModel):
             inferred = tf.argmax(statistics.count_probs, axis=-1, output_type=tf.int32)
             right = tf.equal(inferred, tf.cast(data["count"], tf.int32))
             values["count_accuracy"] = tf.reduce_mean(tf.cast(right, tf.float32))
-        for label, value in values.items():
-            finite = tf.math.is_finite(value)
-            self._means[label].update_state(
-                tf.where(finite, value, 0.0), sample_weight=tf.cast(finite, tf.float32)
-            )
-        return {label: self._means[label].result() for label in values}
+        self._means.update_state(values)
+        return {label: mean for label, mean in self._means.result().items() if label in values}
 
     def _step_seed(self) -> tf.Tensor:
         return tf.stack([tf.cast(self.seed, tf.int32), tf.cast(self.step, tf.int32)])
@@ -173,9 +192,8 @@ class ASRModel(SceneModel):
                 images, self._step_seed(), self.estimator, algorithm=self._noise_algorithm()
             )
         gradients = tape.gradient(loss, variables)
-        norms = [_norm(gradient) for gradient in gradients]
-        bad = [tf.logical_not(tf.math.is_finite(value)) for value in (*named.values(), tf.add_n(norms))]
-        bad = tf.stack(bad)
+        norms = tf.sqrt(tf.stack([_sum_of_squares(gradient) for gradient in gradients]))
+        bad = tf.logical_not(tf.math.is_finite([*named.values(), tf.reduce_sum(norms)]))
         skip = tf.reduce_any(bad)
         self._apply(gradients, norms, skip)
         self._nonfinite.assign(tf.where(skip, bad, self._nonfinite))
@@ -189,15 +207,16 @@ class ASRModel(SceneModel):
         logs["skipped_in_a_row"] = tf.cast(self.skipped_in_a_row, tf.float32)
         return logs
 
-    def _apply(self, gradients: list[tf.Tensor], norms: list[tf.Tensor], skip: tf.Tensor) -> None:
+    def _apply(self, gradients: list[tf.Tensor], norms: tf.Tensor, skip: tf.Tensor) -> None:
         """Clips and applies gradients; where `skip`, applies zeros at rate zero, which moves nothing.
 
         A conditional would do, but XLA copies every weight to get it through one.
         """
         bound = np.inf if self.clipnorm is None else self.clipnorm
+        factors = tf.unstack(tf.minimum(1.0, bound / norms), len(gradients))
         clipped = [
-            tf.where(skip, 0.0, gradient * tf.minimum(1.0, bound / norm))
-            for gradient, norm in zip(gradients, norms, strict=True)
+            tf.where(skip, 0.0, gradient * factor)
+            for gradient, factor in zip(gradients, factors, strict=True)
         ]
         rate = tf.identity(self.optimizer.learning_rate)
         self.optimizer.learning_rate.assign(tf.where(skip, 0.0, rate))
