@@ -1,6 +1,6 @@
 """Measures the input pipeline alone against training, in one run so that the ratio holds on a noisy machine.
 
-    python -m benchmarks.pipeline [--json=FILE]
+    python -m benchmarks.pipeline [--output=FILE]
 
 Batches of 64 images of 50 x 50 px; training is the compiled step of the default model (T = 4) on a batch that is
 already there.  Seven turns of each, one after the other, after one that isn't counted; medians are printed.

@@ -1,6 +1,6 @@
 """Measures scene synthesis: three objects of 20 px on a canvas of 50 x 50 px, ink apart, on one core.
 
-    python -m benchmarks.synthesis [--json=FILE]
+    python -m benchmarks.synthesis [--output=FILE]
 
 Prints the median, the slowest and the fastest of 7 runs, in scenes a second.  The objects are rings of random size and
 thickness with about the ink of a digit, so that no file is needed.

@@ -19,6 +19,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from asr_tf.sums import running_sum
+
 __all__ = ["Constraint", "SceneStatistics"]
 
 
@@ -47,7 +49,7 @@ class SceneStatistics(NamedTuple):
     @property
     def absence_probs(self) -> tf.Tensor:
         """Float [B, T], q(n < t) = 1 - q(n >= t), summed from `count_probs` so that no digits cancel."""
-        return tf.minimum(tf.cumsum(self.count_probs[..., :-1], axis=-1), 1.0)
+        return tf.minimum(running_sum(tf.convert_to_tensor(self.count_probs)[..., :-1]), 1.0)
 
 
 class Constraint(abc.ABC):

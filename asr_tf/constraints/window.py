@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from asr_tf.checks import check_positive
 from asr_tf.constraints.base import Constraint, SceneStatistics
+from asr_tf.sums import running_sum
 
 __all__ = ["SizeInterval", "TightWindows"]
 
@@ -70,11 +71,8 @@ class TightWindows(Constraint):
         """Lengths of the empty runs from both ends of a profile [..., G], in units of its pixels."""
         occupied = tf.minimum(brightest / self.ink, 1.0)
         log_empty = tf.math.log(1.0 - (1.0 - _EPSILON) * occupied)
-        # Running sums from both ends as one product: TensorFlow's own are slow along short axes.
-        size = brightest.shape[-1]
-        up_to = np.tri(size, dtype=brightest.dtype.as_numpy_dtype)  # [G, G]
-        runs = tf.exp(tf.tensordot(log_empty, np.concatenate([up_to.T, up_to], 1), 1))
-        first, last = tf.split(runs, 2, axis=-1)
+        first = tf.exp(running_sum(log_empty))
+        last = tf.exp(running_sum(log_empty[..., ::-1]))
         return tf.reduce_sum(first, axis=-1), tf.reduce_sum(last, axis=-1)
 
 

@@ -22,6 +22,8 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 from tensorflow_probability import distributions as tfd
 
+from asr_tf.sums import running_sum
+
 __all__ = ["PresenceCode", "RelaxedPresenceCode", "code_of_count", "relaxed_kl_estimate"]
 
 
@@ -114,7 +116,7 @@ class PresenceCode(tfd.Distribution):
 
     def presence_log_probs(self) -> tf.Tensor:
         """Float [..., T], log P(n >= t) for t = 1..T."""
-        return tf.cumsum(tf.math.log_sigmoid(self._logits), axis=-1)
+        return running_sum(tf.math.log_sigmoid(self._logits))
 
     def presence_probs(self) -> tf.Tensor:
         """Float [..., T], P(n >= t) for t = 1..T, the probability that step t holds an object."""
@@ -245,7 +247,7 @@ class RelaxedPresenceCode(tfd.Distribution):
         Returns:
             float [..., T] in [0, 1], never rising along the steps: prod_{s <= t} sigmoid(y_s).
         """
-        return tf.exp(tf.cumsum(tf.math.log_sigmoid(value), axis=-1))
+        return tf.exp(running_sum(tf.math.log_sigmoid(value)))
 
     def step_log_prob(self, value: tf.Tensor) -> tf.Tensor:
         """Log-density of each step on its own.

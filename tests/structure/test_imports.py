@@ -14,6 +14,7 @@ LEVELS = {
     "version": 0,
     "scene": 0,
     "checks": 0,
+    "sums": 0,
     "distributions": 1,
     "constraints": 1,
     "spatial_transformer": 1,

@@ -1,0 +1,78 @@
+"""The model of the published sizes, and what the benchmarks feed it.
+
+Canvas 50 x 50, glimpses of 28 x 28, LSTMs of 256, encoder 784-512-256-50 and its mirror image, and the three rules of
+`scenes/mnist_count13.gin`.  No weight is learned: how long an operation takes doesn't depend on the values, but for the
+number of present objects, which `with_count` sets.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from asr_tf.constraints import AggregateCount, CountInSet, TightWindows
+from asr_tf.data import Scenes, training_dataset
+from asr_tf.model import ASRModel
+
+__all__ = ["STEPS_PER_EXECUTION", "build", "compiled", "dataset", "images", "with_count"]
+
+STEPS_PER_EXECUTION = 20
+
+
+def build(num_steps: int = 6, **settings: Any) -> ASRModel:
+    """The model with T steps, at least 3."""
+    counts = (1, min(3, num_steps)) if num_steps > 1 else (1,)
+    rules = (CountInSet(counts), AggregateCount(counts), TightWindows())
+    return ASRModel(num_steps=num_steps, constraints=rules, **settings)
+
+
+def compiled(model: ASRModel) -> ASRModel:
+    """The model, ready for `fit` as `asr_train` does it; at a rate at which nothing changes much."""
+    model.compile(
+        optimizer=keras.optimizers.Adam(1e-6),
+        jit_compile=True,
+        steps_per_execution=STEPS_PER_EXECUTION,
+    )
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+def images(number: int, canvas_size: tuple[int, int] = (50, 50), seed: int = 0) -> np.ndarray:
+    """uint8 [number, H, W, 1], a tenth of the pixels inked."""
+    rng = np.random.default_rng(seed)
+    inked = rng.uniform(size=(number, *canvas_size, 1)) < 0.1
+    return np.where(inked, rng.integers(1, 256, inked.shape), 0).astype(np.uint8)
+
+
+def dataset(batch_size: int, number: int = 10_000) -> tf.data.Dataset:
+    """The endless training data set of `asr_train`, of images with counts."""
+    counts = np.random.default_rng(0).integers(1, 4, number).astype(np.int32)
+    return training_dataset(Scenes(images=images(number), counts=counts), batch_size, seed=0)
+
+
+def with_count(model: ASRModel, count: int) -> ASRModel:
+    """The model with weights by which every image has `count` objects.
+
+    The first unit of the recognition LSTM becomes a clock, h = tanh(t / 4), that the presence head compares with
+    count + 1/2; every other product is as it was.
+    """
+    cell, head, units = model.recognition.cell, model.recognition.presence_head, model.recognition.cell.units
+    for variable in (model.recognition.image_projection.kernel, cell.gates.kernel):
+        kernel = variable.numpy()
+        kernel[:, ::units] = 0.0
+        variable.assign(kernel)
+    bias = cell.bias.numpy()
+    bias[::units] = 30.0, 30.0, np.arctanh(0.25), 30.0  # input, forget, candidate and output gate
+    cell.bias.assign(bias)
+    for layer, values in ((head.dense_0, (1.0, 0.0)), (head.dense_1, (400.0, -400.0 * np.tanh((count + 0.5) / 4)))):
+        kernel = np.zeros(layer.kernel.shape, np.float32)
+        kernel[0, 0] = values[0]
+        layer.kernel.assign(kernel)
+        layer.bias.assign(np.full(layer.bias.shape, values[1], np.float32))
+    # Steps before the comparison are present for sure, those after it are not.
+    head.dense_1.kernel.assign(-head.dense_1.kernel)
+    head.dense_1.bias.assign(-head.dense_1.bias)
+    return model
