@@ -17,12 +17,17 @@ __all__ = ["interleaved", "machine", "run"]
 NUM_ROUNDS = 7
 
 
-def run(doc: str | None, measure: Callable[[], Mapping[str, Any]]) -> None:
+def run(
+    doc: str | None,
+    measure: Callable[[], Mapping[str, Any]],
+    draw: Callable[[Any, pathlib.Path], None] | None = None,
+) -> None:
     """Measures, prints, and writes the figures where `--output` says.
 
     Args:
         doc: docstring of the benchmark, whose first line tells what it measures.
         measure: returns the figures by name.
+        draw: draws the figures into a PNG file beside the output, if there is something to draw.
     """
     parser = argparse.ArgumentParser(description=(doc or "").splitlines()[0])
     parser.add_argument("--output", type=pathlib.Path, help="JSON file to write the figures to")
@@ -31,7 +36,10 @@ def run(doc: str | None, measure: Callable[[], Mapping[str, Any]]) -> None:
     for name, value in figures.items():
         print(f"{name}: {value}")
     if arguments.output:
+        arguments.output.parent.mkdir(parents=True, exist_ok=True)
         arguments.output.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        if draw is not None:
+            draw(figures, arguments.output.with_suffix(".png"))
 
 
 def interleaved(turns: Mapping[str, Callable[[], Any]], rounds: int = NUM_ROUNDS) -> dict[str, float]:

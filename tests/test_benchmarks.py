@@ -1,0 +1,90 @@
+"""What the benchmarks count and set up; what they time is not a test's business."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from benchmarks import arithmetic, command, growth, published
+
+SETTINGS = [
+    {},
+    {"num_steps": 4, "image_pool": 1, "canvas_size": (30, 44), "what_size": 8, "clipnorm": None},
+    {"num_steps": 3, "rnn_units": 48, "head_units": 12, "encoder_units": (40,), "decoder_units": (30, 20, 10)},
+]
+
+
+def _products_in_graph(function, *arguments):
+    """Operations of matrix products by TensorFlow's own counter, of what the outputs need."""
+    graph = tf.function(function, autograph=False).get_concrete_function(*arguments).graph
+    needed = [t.op.name for t in graph.outputs] + [op.name for op in graph.control_outputs]
+    definition = tf.compat.v1.graph_util.extract_sub_graph(graph.as_graph_def(add_shapes=True), needed)
+    pruned = tf.Graph()
+    with pruned.as_default():
+        tf.import_graph_def(definition, name="")
+    options = tf.compat.v1.profiler.ProfileOptionBuilder
+    options = options(options.float_operation()).with_empty_output().build()
+    node = tf.compat.v1.profiler.profile(pruned, cmd="op", options=options)
+    operations = {}
+    while node.children:
+        (node,) = node.children
+        operations[node.name] = node.float_ops
+    return sum(count for name, count in operations.items() if "MatMul" in name)
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_training_arithmetic_equals_the_count_of_the_graph(settings):
+    model = published.build(**settings)
+    model.compile(optimizer=keras.optimizers.Adam(1e-3), jit_compile=False)
+    model.optimizer.build(model.trainable_variables)
+    batch = {"image": tf.TensorSpec([16, *model.canvas_size, 1]), "count": tf.TensorSpec([16], tf.int32)}
+    counted = _products_in_graph(lambda data: model.train_step(data)["loss"], batch)
+    assert arithmetic.training_step_flops(model, 16) == pytest.approx(counted, rel=5e-3)
+
+
+@pytest.mark.parametrize("settings", SETTINGS[:2])
+def test_inference_arithmetic_equals_the_count_of_the_graph(settings):
+    model = published.build(**settings, skip_absent=False)
+    infer = type(model)._infer.python_function  # as it is traced, without the call around it
+    counted = _products_in_graph(
+        lambda batch: infer(model, batch), tf.TensorSpec([16, *model.canvas_size, 1])
+    )
+    assert arithmetic.inference_flops(model, 16) == pytest.approx(counted, rel=5e-3)
+    assert arithmetic.inference_flops(model, 16, count=1) == arithmetic.inference_flops(model, 16)
+
+
+def test_fewer_objects_are_less_work():
+    model = published.build(4)
+    flops = [arithmetic.inference_flops(model, 8, count) for count in range(5)]
+    assert np.ptp(np.diff(flops)) == 0 and flops[0] < flops[1] and flops[4] == arithmetic.inference_flops(model, 8)
+    with pytest.raises(ValueError, match="autoregressive prior"):
+        arithmetic.training_step_flops(published.build(4, prior="air"), 8)
+
+
+def test_weights_for_a_count_give_that_count():
+    for count in (0, 2, 4):
+        model = published.with_count(published.build(4), count)
+        assert (model.infer(published.images(3))["count"].numpy() == count).all()
+
+
+def test_growth_exponent_is_the_slope_of_the_logarithms():
+    sizes = [1.0, 2.0, 4.0, 8.0]
+    assert growth.exponent(sizes, [3.0 * size**1.5 for size in sizes]) == pytest.approx(1.5)
+
+
+def test_turns_take_turns_and_the_first_round_is_left_out():
+    calls = []
+    medians = command.interleaved({name: lambda name=name: calls.append(name) for name in "ab"}, rounds=3)
+    assert calls == ["a", "b"] * 4 and medians.keys() == {"a", "b"}
+
+
+def test_growth_plot_is_drawn(tmp_path):
+    axis = {
+        "sizes": [1, 2],
+        "step_s": [0.1, 0.2],
+        "peak_mib": [5.0, 9.0],
+        "step_exponent": 1.0,
+        "peak_exponent": 0.85,
+    }
+    growth.draw({"T": axis, "batch": axis}, tmp_path / "growth.png")
+    assert (tmp_path / "growth.png").stat().st_size > 5000
