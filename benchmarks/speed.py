@@ -44,7 +44,7 @@ def _fit_turns() -> tuple[dict[str, Callable[[], Any]], dict[str, Any]]:
 
 
 def _infer_turns() -> tuple[dict[str, Callable[[], Any]], dict[str, tuple[Any, int, int]]]:
-    """Calls of `infer`: 3 objects in every image, the most in the published scenes, and all T, the most work there is."""
+    """Calls of `infer`: 3 objects in every image, the most in the published scenes, and all T, the most work."""
     turns, what = {}, {}
     for num_steps in (6, 4):
         for count in (3, num_steps):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from benchmarks import arithmetic, command, growth, published
+from benchmarks import arithmetic, command, growth, kernels, published, quality
 
 SETTINGS = [
     {},
@@ -88,3 +88,28 @@ def test_growth_plot_is_drawn(tmp_path):
     }
     growth.draw({"T": axis, "batch": axis}, tmp_path / "growth.png")
     assert (tmp_path / "growth.png").stat().st_size > 5000
+
+
+def test_time_to_quality_is_the_first_row_that_reaches_it():
+    rows = [
+        {"train_seconds": 10.0, "val_count_accuracy": 0.9},
+        {"train_seconds": 20.0, "val_count_accuracy": 0.96},
+        {"train_seconds": 30.0, "val_count_accuracy": 0.94},
+    ]
+    goal = quality.GOALS["count_accuracy_0.95"]
+    assert quality.reached_after(rows, goal) == 20.0 and quality.reached_after(rows[:1], goal) == np.inf
+
+
+@pytest.mark.parametrize(
+    ("kernel", "result", "expected"),
+    [
+        ("MatMul.7", "f32[384,512]{1,0}", "products, two-dimensional"),
+        ("MatMul_1.3", "f32[64,6,28,28]{3,2,1,0}", "products, batched"),
+        ("wrapped_reduce-window.2", "f32[64,6,2,16]{3,2,1,0}", "running sums"),
+        ("bitcast_concatenate_fusion", "u32[5088,4]{1,0}", "random"),
+        ("multiply_add_fusion", "f32[2500,1024]{1,0}", "elementwise, half"),
+        ("multiply_add_fusion", "f32[64,256]{1,0}", "elementwise, smaller"),
+    ],
+)
+def test_kernels_are_told_apart(kernel, result, expected):
+    assert kernels.kind(kernel, result).startswith(expected)
