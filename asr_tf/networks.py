@@ -202,8 +202,13 @@ class RecognitionNetwork(keras.layers.Layer):
         hiddens, windows, statistics = self._unroll(images, noise)
         shift_latent, scale_latent = tf.split(tf.stack(windows, axis=1), [2, 1], axis=-1)
         presence_logits = _float32(self.presence_head(tf.stack(hiddens, axis=1)))[..., 0]
-        locations = (tf.stack(parts, axis=1) for parts in zip(*statistics, strict=True))
-        return PosteriorStatistics(presence_logits, *locations, None, None), shift_latent, scale_latent
+        shift_loc, shift_log_scale, scale_loc, scale_log_scale = (
+            tf.stack(parts, axis=1) for parts in zip(*statistics, strict=True)
+        )
+        posterior = PosteriorStatistics(
+            presence_logits, shift_loc, shift_log_scale, scale_loc, scale_log_scale, None, None
+        )
+        return posterior, shift_latent, scale_latent
 
     def _unroll(
         self, images: tf.Tensor, noise: LatentNoise
@@ -222,7 +227,9 @@ class RecognitionNetwork(keras.layers.Layer):
         both = tf.concat([tf.cast(shift_hidden.kernel, projection.dtype), from_hidden], 1)
         biases = tf.cast(tf.concat([shift_hidden.bias, scale_hidden.bias], 0), projection.dtype)
         heads = StepwiseProduct(both, self.num_steps, batch_size)
-        hiddens, windows, statistics = [], [], []
+        hiddens: list[tf.Tensor] = []
+        windows: list[tf.Tensor] = []
+        statistics: list[tuple[tf.Tensor, ...]] = []
         for t in range(self.num_steps):
             if t == 0:  # neither window nor hidden state yet
                 state = self.cell.update(projection)

@@ -28,7 +28,7 @@ _KINDS = (
     ("running sums and reductions", r"reduce-window|wrapped_reduce|reduce_"),
     ("random numbers", r"u32\["),
     ("copies", r"concat|copy|transpose|pad"),
-    ("elementwise, half a million weights or pixels and more", r"\[(?:2500|625),1024|\[64,[67],50,50|,(?:2500|160000)\]"),
+    ("elementwise, half a million numbers and more", r"\[(?:2500|625),1024|\[64,[67],50,50|,(?:2500|160000)\]"),
     ("elementwise, smaller", r"fusion|wrapped"),
 )
 

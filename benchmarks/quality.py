@@ -2,8 +2,8 @@
 
     python -m benchmarks.quality [--output=FILE] WORKDIR [WORKDIR ...]
 
-Reads the metrics.jsonl of finished runs of `asr_train`, one line every 500 steps: the count accuracy is that on held-out
-images, the bound the mean over the training batches since the line before.  The median over the runs is what counts.
+Reads the metrics.jsonl of finished runs of `asr_train`, one line every 500 steps: the count accuracy is that on
+held-out images, the bound the mean over the training batches since the line before.  The median of the runs counts.
 """
 
 from __future__ import annotations
