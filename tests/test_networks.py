@@ -1,5 +1,6 @@
 """Networks: samples and their statistics, teacher forcing against sampling, shapes on odd canvases."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -11,6 +12,11 @@ from asr_tf.networks import (
     RecognitionNetwork,
 )
 from asr_tf.scene import SceneLatents
+
+
+@pytest.fixture(autouse=True)
+def _same_weights_every_time():
+    keras.utils.set_random_seed(0)
 
 
 def test_decoder_starts_at_the_given_brightness():
