@@ -5,7 +5,7 @@ import json
 import pytest
 import source_tree
 
-from benchmarks import results
+from benchmarks import performance, results
 
 
 def test_readme_holds_the_table_of_the_stored_reports():
@@ -13,6 +13,11 @@ def test_readme_holds_the_table_of_the_stored_reports():
     reports = results.stored_reports()
     assert reports, "docs/results holds no report"
     assert results.with_table(readme, reports) == readme, "run python -m benchmarks.results"
+
+
+def test_performance_page_holds_the_tables_of_the_stored_figures():
+    page = performance.PAGE.read_text(encoding="utf-8")
+    assert performance.filled(page) == page, "run python -m benchmarks.performance"
 
 
 def test_table_by_hand():
