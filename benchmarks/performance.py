@@ -70,7 +70,7 @@ def _speed(figures: dict[str, Any]) -> str:
 
 
 def _kernels(before: dict[str, Any], after: dict[str, Any]) -> str:
-    keys = [key for key in after if key.endswith("_ms") or key.endswith(", ms") or key == "kernels_a_step"]
+    keys = [key for key in after if key.endswith(("_ms", ", ms")) or key == "kernels_a_step"]
     rows = [(key.replace("_", " "), f"{before[key]:g}", f"{after[key]:g}") for key in keys]
     return _table(("", "before", "after"), rows)
 
