@@ -23,11 +23,11 @@ from benchmarks import command
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 AXES: dict[str, tuple[int, ...]] = {
-    "T": (1, 2, 4, 6, 9, 12),
+    "T": (1, 3, 6, 12),
     "canvas": (32, 64, 128, 256),
-    "batch": (1, 4, 16, 64, 256, 1024),
-    "Z": (12, 50, 200, 800),
-    "width": (64, 128, 256, 512),  # of both LSTMs; the perceptrons' hidden layers in proportion
+    "batch": (1, 16, 128, 1024),
+    "Z": (10, 50, 250),
+    "width": (64, 256, 512),  # of both LSTMs; the perceptrons' hidden layers in proportion
 }
 _DEFAULT = {"T": 6, "canvas": 50, "batch": 64, "Z": 50, "width": 256}
 _STEPS = 9
