@@ -191,7 +191,10 @@ class ASRModel(SceneModel):
             loss, named, statistics = self._loss(
                 images, self._step_seed(), self.estimator, algorithm=self._noise_algorithm()
             )
-        gradients = tape.gradient(loss, variables)
+        gradients = [
+            tf.zeros_like(variable.value) if gradient is None else gradient  # idle: recurrence with T = 1
+            for gradient, variable in zip(tape.gradient(loss, variables), variables, strict=True)
+        ]
         norms = tf.sqrt(tf.stack([_sum_of_squares(gradient) for gradient in gradients]))
         bad = tf.logical_not(tf.math.is_finite([*named.values(), tf.reduce_sum(norms)]))
         skip = tf.reduce_any(bad)

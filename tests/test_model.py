@@ -81,6 +81,13 @@ def test_loss_is_bound_plus_weighted_penalties(jit_compile):
     assert "count_accuracy" not in logs
 
 
+def test_one_step_trains_too():
+    model = compiled(tiny(num_steps=1, constraints=(CountInSet((0, 1)),)), jit_compile=False)
+    before = weights_of(model)
+    step(model, images())
+    assert int(model.skipped_steps.numpy()) == 0 and np.abs(before[0] - weights_of(model)[0]).max() > 0
+
+
 def test_two_rules_of_one_class_are_two_metrics():
     rules = (CountInSet((1, 3)), CountInSet((2,), strength=1.0))
     logs = step(compiled(tiny(constraints=rules), jit_compile=False), images())
