@@ -57,14 +57,16 @@ def _speed(figures: dict[str, Any]) -> str:
         "`infer` finds and `sample` draws 3 objects an image where nothing else is said.\n\n"
     )
     text += _table(("what", "measured", "wanted"), rows)
+    return text if "growth" not in figures else f"{text}\n\n{_growth(figures['growth'])}"
+
+
+def _growth(figures: dict[str, Any]) -> str:
     keys = ("step_exponent", "step_exponent_large", "peak_exponent", "peak_linear_fit_error")
-    growth = [
-        (name, *(f"{axis[key]:.2f}" for key in keys)) for name, axis in figures["growth"].items()
-    ]
-    ranges = (f"{name} {axis['sizes'][0]} to {axis['sizes'][-1]}" for name, axis in figures["growth"].items())
+    rows = [(name, *(f"{axis[key]:.2f}" for key in keys)) for name, axis in figures.items()]
+    ranges = (f"{name} {axis['sizes'][0]} to {axis['sizes'][-1]}" for name, axis in figures.items())
     header = ("grows with", "exponent of time", "largest three sizes", "exponent of memory", "distance from a line")
     return (
-        f"{text}\n\nGrowth of a training step ({'; '.join(ranges)}):\n\n{_table(header, growth)}"
+        f"Growth of a training step ({'; '.join(ranges)}):\n\n{_table(header, rows)}"
         "\n\n![Time and memory against sizes](performance/speed.png)"
     )
 
@@ -86,7 +88,8 @@ def _quality(figures: dict[str, Any]) -> str:
         for key, values in figures.items()
         if key.startswith("last_")
     ]
-    return _table(("", "seed 0", "seed 1", "seed 2", "median"), rows)
+    seeds = (f"seed {seed}" for seed in range(len(figures["last_step"])))
+    return _table(("", *seeds, "median"), rows)
 
 
 def filled(text: str) -> str:
