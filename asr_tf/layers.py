@@ -88,7 +88,7 @@ class StepwiseProduct:
 
 
 class LSTMCell(keras.layers.Layer):
-    """An LSTM cell whose four gates are one matrix product, and which takes part of its input already projected.
+    """An LSTM cell whose four gates are one matrix product.
 
     The kernel is [input_size + units, 4 units], the inputs' rows first; gates are input, forget, candidate, output.
     """
