@@ -1,17 +1,65 @@
-"""Layers that the networks are made of: a perceptron, an LSTM cell, and the products of a loop.
+"""Layers that the networks are made of: a perceptron, an LSTM cell and pooling.
 
-Both are built on construction, so that every weight exists before the first call.
+Layers are built on construction, so that every weight exists before the first call.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
-__all__ = ["MLP", "LSTMCell", "StepwiseProduct"]
+from asr_tf.recurrence import Product, unroll
+
+__all__ = ["MLP", "LSTMCell", "mean_pool"]
+
+
+def mean_pool(images: tf.Tensor, side: int) -> tf.Tensor:
+    """Means over squares of pixels; those at the lower and right edge may be cut off.
+
+    A product with a constant: TensorFlow's own pooling of one channel takes ten times as long on a CPU.
+
+    Args:
+        images: float [B, H, W], H and W static.
+        side: of a square, in pixels.
+
+    Returns:
+        float [B, ceil(H / side), ceil(W / side)].
+    """
+    height, width = images.shape[1:]
+    rows, columns = -(-height // side), -(-width // side)
+    padded = tf.pad(images, [[0, 0], [0, rows * side - height], [0, 0]]) if height % side else images
+    strips = tf.reshape(padded, [-1, side * width])  # each as high as a square
+    column_of = np.repeat(np.eye(columns, dtype=np.float32), side, axis=0)[:width]
+    sums = tf.matmul(strips, tf.cast(np.tile(column_of, (side, 1)), images.dtype))
+    row_sizes = np.minimum(side, height - side * np.arange(rows, dtype=np.float32))
+    pixels = np.outer(row_sizes, column_of.sum(axis=0))
+    return tf.reshape(sums, [-1, rows, columns]) * tf.cast(1.0 / pixels, images.dtype)
+
+
+@tf.custom_gradient
+def _affine(
+    inputs: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor
+) -> tuple[tf.Tensor, Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.Tensor]]]:
+    """inputs @ kernel + bias, [N, K] to [N, M].
+
+    The bias's gradient is a product with ones, not a sum: XLA makes several kernels of a sum, each of which takes time
+    to compile and runs on one core.
+    """
+
+    def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        ones = tf.ones_like(upstream[:, :1])
+        return (
+            tf.matmul(upstream, kernel, transpose_b=True),
+            tf.matmul(inputs, upstream, transpose_a=True),
+            tf.matmul(ones, upstream, transpose_a=True)[0],
+        )
+
+    return tf.matmul(inputs, kernel) + bias, gradient
 
 
 class MLP(keras.layers.Layer):
@@ -47,44 +95,12 @@ class MLP(keras.layers.Layer):
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """float [..., sizes[0]] to [..., sizes[-1]]."""
+        flat = tf.reshape(tf.cast(inputs, self.compute_dtype), [-1, inputs.shape[-1]])
         for i in range(self.depth):
-            inputs = getattr(self, f"dense_{i}")(inputs)
-        return inputs
-
-
-class StepwiseProduct:
-    """Products with one kernel in a loop of T steps, whose kernel gradient is one product over all steps.
-
-    Each call gives `inputs @ kernel` for the next step.  Backpropagation through T separate products would form T small
-    gradients of the kernel's size and add them up; here the inputs and the gradients of the outputs of all steps are
-    laid end to end and multiplied once.
-
-    Args:
-        kernel: float [K, N].
-        num_steps: T, how often the product is taken; no more and no less.
-        batch_size: B, the rows of every step's inputs.
-    """
-
-    def __init__(self, kernel: tf.Tensor, num_steps: int, batch_size: tf.Tensor | int):
-        self._kernel = tf.stop_gradient(kernel)
-        self._inputs: list[tf.Tensor] = []
-
-        @tf.custom_gradient
-        def zeros(kernel: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
-            def gradient(upstream: tf.Tensor) -> tf.Tensor:
-                rows = tf.reshape(upstream, [-1, upstream.shape[-1]])
-                return tf.matmul(tf.concat(self._inputs, 0), rows, transpose_a=True)
-
-            return tf.zeros([num_steps, batch_size, kernel.shape[1]], kernel.dtype), gradient
-
-        # What carries the outputs' gradients to `gradient`; it adds nothing.
-        self._zeros = tf.unstack(zeros(kernel), num_steps)
-
-    def __call__(self, inputs: tf.Tensor) -> tf.Tensor:
-        """float [B, K] to [B, N], for the next step."""
-        zeros = self._zeros[len(self._inputs)]
-        self._inputs.append(inputs)
-        return tf.matmul(inputs, self._kernel) + zeros
+            layer = getattr(self, f"dense_{i}")
+            kernel, bias = (tf.cast(weight, flat.dtype) for weight in (layer.kernel, layer.bias))
+            flat = layer.activation(_affine(flat, kernel, bias))
+        return tf.reshape(flat, tf.concat([tf.shape(inputs)[:-1], flat.shape[1:]], 0))
 
 
 class LSTMCell(keras.layers.Layer):
@@ -142,18 +158,25 @@ class LSTMCell(keras.layers.Layer):
         Returns:
             float [T, B, units].
         """
-        num_steps, batch_size = inputs.shape[0], tf.shape(inputs)[1]
+        num_steps = inputs.shape[0]
         input_kernel, hidden_kernel = tf.split(self.kernel(), [self.input_size, self.units])
         flat = tf.reshape(tf.cast(inputs, self.compute_dtype), [-1, self.input_size])
         projected = tf.matmul(flat, input_kernel) + tf.cast(self.bias, self.compute_dtype)
-        projected = tf.unstack(tf.reshape(projected, [num_steps, -1, 4 * self.units]))
-        product = StepwiseProduct(hidden_kernel, num_steps - 1, batch_size)
+        projected = tf.reshape(projected, [num_steps, -1, 4 * self.units])
         state = self.update(projected[0])
-        hiddens = [state[0]]
-        for gates in projected[1:]:
-            state = self.update(gates + product(state[0]), state[1])
-            hiddens.append(state[0])
-        return tf.stack(hiddens)
+        first = state[0][tf.newaxis]
+        if num_steps == 1:
+            return first
+
+        def step(
+            state: tuple[tf.Tensor, tf.Tensor], gates: tf.Tensor, _: Any, products: Sequence[Product]
+        ) -> tuple[tuple[tf.Tensor, tf.Tensor], tf.Tensor]:
+            hidden, cell = state
+            state = self.update(gates + products[0](hidden), cell)
+            return state, state[0]
+
+        _, hiddens = unroll(step, [hidden_kernel], (), state, projected[1:], num_steps - 1)
+        return tf.concat([first, hiddens], 0)
 
     @staticmethod
     def update(gates: tf.Tensor, cell: tf.Tensor | float = 0.0) -> tuple[tf.Tensor, tf.Tensor]:

@@ -61,12 +61,36 @@ class _Means(keras.metrics.Metric):
         return dict(zip(self._labels, tf.unstack(means), strict=True))
 
 
-def _sum_of_squares(gradient: tf.Tensor) -> tf.Tensor:
-    """Squared Euclidean norm, [].  Rows are summed by a product: XLA's reductions run on one core of a CPU."""
-    squares = tf.square(gradient)
-    if gradient.shape.rank == 2:
-        squares = tf.matmul(squares, tf.ones([gradient.shape[1], 1], gradient.dtype))
-    return tf.reduce_sum(squares)
+def _segment_sums(vectors: Sequence[tf.Tensor], power: int = 1) -> tf.Tensor:
+    """Sums over each of N vectors' elements, or over their squares, [N]."""
+    lengths = [int(vector.shape[0]) for vector in vectors]
+    membership = np.repeat(np.eye(len(vectors), dtype=np.float32), lengths, axis=0)
+    values = tf.concat(vectors, 0)[tf.newaxis] ** power
+    return tf.matmul(values, tf.cast(membership, values.dtype))[0]
+
+
+def _squared_norms(gradients: Sequence[tf.Tensor]) -> tf.Tensor:
+    """Squared Euclidean norms of N gradients, [N].
+
+    Sums are products with ones: XLA's reductions run on one core of a CPU, and make kernels that take time to compile.
+    """
+    matrices = [i for i, gradient in enumerate(gradients) if gradient.shape.rank == 2]
+    others = [i for i in range(len(gradients)) if i not in matrices]
+    sums = []
+    if matrices:
+        squares = [tf.square(gradients[i]) for i in matrices]
+        rows = [tf.matmul(x, tf.ones([x.shape[1], 1], x.dtype))[:, 0] for x in squares]
+        sums.append(_segment_sums(rows))
+    if others:
+        sums.append(_segment_sums([tf.reshape(gradients[i], [-1]) for i in others], power=2))
+    return tf.gather(tf.concat(sums, 0), np.argsort([*matrices, *others]))
+
+
+def _batch_means(values: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+    """Means [] of values [B] or []."""
+    vectors = [value for value in values if value.shape.rank == 1]
+    means = iter(tf.unstack(tf.reduce_mean(tf.stack(vectors), axis=1), len(vectors))) if vectors else iter(())
+    return [next(means) if value.shape.rank == 1 else tf.reduce_mean(value) for value in values]
 
 
 def _configurable(cls: type[SceneModel]) -> type[SceneModel]:
@@ -147,12 +171,18 @@ class ASRModel(SceneModel):
         """The loss, and what it is made of by name: batch means in nats, penalties unweighted."""
         terms, statistics = self._score(images, seed, estimator, **noise_options)
         penalties = [rule.penalty(statistics) for rule in self.constraints]
-        means = [tf.reduce_mean(value) for value in (*terms, *penalties)]
+        means = _batch_means([*terms, *penalties])
         strengths = [1.0] * len(terms) + [rule.strength for rule in self.constraints]
         loss = tf.add_n([weight * mean for weight, mean in zip(strengths, means, strict=True)])
         return loss, dict(zip(self._term_names, means, strict=False)), statistics
 
     # Training.
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """As in Keras.  The optimizer's variables are made here: made in the first step, it would be traced twice."""
+        super().compile(*args, **kwargs)
+        if self.optimizer is not None:
+            self.optimizer.build(self.trainable_variables)
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
@@ -195,7 +225,7 @@ class ASRModel(SceneModel):
             tf.zeros_like(variable.value) if gradient is None else gradient  # idle: recurrence with T = 1
             for gradient, variable in zip(tape.gradient(loss, variables), variables, strict=True)
         ]
-        norms = tf.sqrt(tf.stack([_sum_of_squares(gradient) for gradient in gradients]))
+        norms = tf.sqrt(_squared_norms(gradients))
         bad = tf.logical_not(tf.math.is_finite([*named.values(), tf.reduce_sum(norms)]))
         skip = tf.reduce_any(bad)
         self._apply(gradients, norms, skip)

@@ -18,7 +18,8 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
-from asr_tf.layers import MLP, LSTMCell, StepwiseProduct
+from asr_tf.layers import MLP, LSTMCell, mean_pool
+from asr_tf.recurrence import Product, unroll
 from asr_tf.scene import PosteriorStatistics, PriorStatistics, SceneLatents
 from asr_tf.spatial_transformer import read_glimpses
 
@@ -105,6 +106,17 @@ class ObjectDecoder(keras.layers.Layer):
         """float [N, Z] to float32 [N, G, G]."""
         images = tf.sigmoid(_float32(self.mlp(what)))
         return tf.reshape(images, [-1, self.glimpse_size, self.glimpse_size])
+
+
+class _WindowWeights(NamedTuple):
+    """Weights of the shift and scale heads, but for the product of their first layers with the hidden state."""
+
+    hidden_bias: tf.Tensor  # of both heads' hidden layers
+    shift_kernel: tf.Tensor
+    shift_bias: tf.Tensor
+    from_shift: tf.Tensor  # from the shift to the scale head's hidden layer
+    scale_kernel: tf.Tensor
+    scale_bias: tf.Tensor
 
 
 class RecognitionNetwork(keras.layers.Layer):
@@ -199,58 +211,87 @@ class RecognitionNetwork(keras.layers.Layer):
             The posterior's statistics, None for those of the appearance; shift latents [B, T, 2]; scale latents
             [B, T, 1].
         """
-        hiddens, windows, statistics = self._unroll(images, noise)
-        shift_latent, scale_latent = tf.split(tf.stack(windows, axis=1), [2, 1], axis=-1)
-        presence_logits = _float32(self.presence_head(tf.stack(hiddens, axis=1)))[..., 0]
-        shift_loc, shift_log_scale, scale_loc, scale_log_scale = (
-            tf.stack(parts, axis=1) for parts in zip(*statistics, strict=True)
-        )
-        posterior = PosteriorStatistics(
-            presence_logits, shift_loc, shift_log_scale, scale_loc, scale_log_scale, None, None
-        )
-        return posterior, shift_latent, scale_latent
+        hiddens, decisions = self._unroll(images, noise)
+        parts = tf.split(decisions, [2, 1, 2, 2, 1, 1], axis=-1)
+        presence_logits = _float32(self.presence_head(hiddens))[..., 0]
+        return PosteriorStatistics(*[presence_logits, *parts[2:], None, None]), parts[0], parts[1]
 
-    def _unroll(
-        self, images: tf.Tensor, noise: LatentNoise
-    ) -> tuple[list[tf.Tensor], list[tf.Tensor], list[tuple[tf.Tensor, ...]]]:
-        """Hidden states, windows (shift and scale latents, [B, 3]) and their statistics, step by step."""
-        batch_size, units = tf.shape(images)[0], self.cell.units
-        seen = images
-        if self.image_pool > 1:
-            seen = tf.nn.avg_pool2d(images[..., tf.newaxis], self.image_pool, self.image_pool, "SAME")
+    def _unroll(self, images: tf.Tensor, noise: LatentNoise) -> tuple[tf.Tensor, tf.Tensor]:
+        """Hidden states [B, T, units] and decisions [B, T, 9] (see `_window`)."""
+        units = self.cell.units
+        seen = images if self.image_pool == 1 else mean_pool(images, self.image_pool)
         projection = self.image_projection(tf.reshape(seen, [-1, self.pixels]))
-        projection += tf.cast(self.cell.bias, projection.dtype)
-        window_gates = StepwiseProduct(self.cell.kernel(), self.num_steps - 1, batch_size)
+        dtype = projection.dtype
+        projection += tf.cast(self.cell.bias, dtype)
         # The hidden layers of both heads are one product; the shift enters the scale head beside it.
-        shift_hidden, scale_hidden = self.shift_head.dense_0, self.scale_head.dense_0
-        from_hidden, from_shift = tf.split(tf.cast(scale_hidden.kernel, projection.dtype), [units, 2])
-        both = tf.concat([tf.cast(shift_hidden.kernel, projection.dtype), from_hidden], 1)
-        biases = tf.cast(tf.concat([shift_hidden.bias, scale_hidden.bias], 0), projection.dtype)
-        heads = StepwiseProduct(both, self.num_steps, batch_size)
-        hiddens: list[tf.Tensor] = []
-        windows: list[tf.Tensor] = []
-        statistics: list[tuple[tf.Tensor, ...]] = []
-        for t in range(self.num_steps):
-            if t == 0:  # neither window nor hidden state yet
-                state = self.cell.update(projection)
-            else:
-                inputs = tf.concat([tf.cast(windows[-1], projection.dtype), state[0]], -1)
-                state = self.cell.update(projection + window_gates(inputs), state[1])
-            for_shift, for_scale = tf.split(heads(state[0]) + biases, 2, axis=-1)
-            shift_stats = _float32(self.shift_head.dense_1(tf.nn.relu(for_shift)))
-            shift_loc, shift_log_scale = tf.split(shift_stats, 2, axis=-1)
-            shift_latent = shift_loc + tf.exp(shift_log_scale) * noise.shift[:, t]
-            for_scale += tf.matmul(tf.cast(tf.tanh(shift_latent), projection.dtype), from_shift)
-            scale_stats = _float32(self.scale_head.dense_1(tf.nn.relu(for_scale)))
-            scale_loc, scale_log_scale = tf.split(scale_stats, 2, axis=-1)
-            if self.scale_radius is not None:
-                offset = (scale_loc - self.scale_centre) / self.scale_radius
-                scale_loc = self.scale_centre + self.scale_radius * tf.tanh(offset)
-            scale_latent = scale_loc + tf.exp(scale_log_scale) * noise.scale[:, t]
-            hiddens.append(state[0])
-            windows.append(tf.concat([shift_latent, scale_latent], -1))
-            statistics.append((shift_loc, shift_log_scale, scale_loc, scale_log_scale))
-        return hiddens, windows, statistics
+        shift_head, scale_head = self.shift_head, self.scale_head
+        from_hidden, from_shift = tf.split(tf.cast(scale_head.dense_0.kernel, dtype), [units, 2])
+        of_heads = tf.concat([tf.cast(shift_head.dense_0.kernel, dtype), from_hidden], 1)
+        weights = _WindowWeights(
+            tf.concat([tf.cast(head.dense_0.bias, dtype) for head in (shift_head, scale_head)], 0),
+            tf.cast(shift_head.dense_1.kernel, dtype),
+            tf.cast(shift_head.dense_1.bias, dtype),
+            from_shift,
+            tf.cast(scale_head.dense_1.kernel, dtype),
+            tf.cast(scale_head.dense_1.bias, dtype),
+        )
+        draws = tf.transpose(tf.concat([noise.shift, noise.scale], -1), [1, 0, 2])  # [T, B, 3]
+
+        hidden, cell = self.cell.update(projection)  # neither window nor hidden state yet
+        decision = self._window(tf.matmul(hidden, of_heads), draws[0], weights)
+        hiddens, decisions = hidden[tf.newaxis], decision[tf.newaxis]
+        if self.num_steps > 1:
+            state = (self._seen(decision, hidden), cell)
+            kernels = [self.cell.kernel(), of_heads]
+            _, rest = unroll(self._step, kernels, (projection, weights), state, draws[1:], self.num_steps - 1)
+            hiddens, decisions = tf.concat([hiddens, rest[0]], 0), tf.concat([decisions, rest[1]], 0)
+        return tf.transpose(hiddens, [1, 0, 2]), tf.transpose(decisions, [1, 0, 2])
+
+    @staticmethod
+    def _seen(decision: tf.Tensor, hidden: tf.Tensor) -> tf.Tensor:
+        """What the LSTM's next step sees beside the image: the last window and its own state, [B, 3 + units]."""
+        return tf.concat([tf.cast(decision[:, :3], hidden.dtype), hidden], -1)
+
+    def _step(
+        self,
+        state: tuple[tf.Tensor, tf.Tensor],
+        draws: tf.Tensor,
+        given: tuple[tf.Tensor, _WindowWeights],
+        products: Sequence[Product],
+    ) -> tuple[tuple[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
+        """A step after the first; gives the hidden state and the decision."""
+        seen, cell = state
+        projection, weights = given
+        from_seen, of_heads = products
+        hidden, cell = self.cell.update(projection + from_seen(seen), cell)
+        decision = self._window(of_heads(hidden), draws, weights)
+        return (self._seen(decision, hidden), cell), (hidden, decision)
+
+    def _window(
+        self, for_heads: tf.Tensor, draws: tf.Tensor, weights: _WindowWeights
+    ) -> tf.Tensor:
+        """Decides where to look.
+
+        Args:
+            for_heads: float [B, 2 * head_units], the product of the hidden state with the heads' first layers.
+            draws: float [B, 3], standard normal.
+            weights: of the rest of the heads.
+
+        Returns:
+            [B, 9]: shift and scale latents; then mean and log standard deviation of the shift, and of the scale.
+        """
+        for_shift, for_scale = tf.split(for_heads + weights.hidden_bias, 2, axis=-1)
+        shift_stats = _float32(tf.matmul(tf.nn.relu(for_shift), weights.shift_kernel) + weights.shift_bias)
+        shift_loc, shift_log_scale = tf.split(shift_stats, 2, axis=-1)
+        shift_latent = shift_loc + tf.exp(shift_log_scale) * draws[:, :2]
+        for_scale += tf.matmul(tf.cast(tf.tanh(shift_latent), for_scale.dtype), weights.from_shift)
+        scale_stats = _float32(tf.matmul(tf.nn.relu(for_scale), weights.scale_kernel) + weights.scale_bias)
+        scale_loc, scale_log_scale = tf.split(scale_stats, 2, axis=-1)
+        if self.scale_radius is not None:
+            offset = (scale_loc - self.scale_centre) / self.scale_radius
+            scale_loc = self.scale_centre + self.scale_radius * tf.tanh(offset)
+        scale_latent = scale_loc + tf.exp(scale_log_scale) * draws[:, 2:]
+        return tf.concat([shift_latent, scale_latent, shift_stats, scale_loc, scale_log_scale], -1)
 
 
 class PriorNetwork(keras.layers.Layer):

@@ -22,6 +22,7 @@ from asr_tf import objective
 from asr_tf.checks import check_choice, check_positive, check_range
 from asr_tf.constraints import SceneStatistics
 from asr_tf.distributions import PresenceCode
+from asr_tf.memory import keep_freed_memory
 from asr_tf.networks import LatentNoise, ObjectDecoder, PriorNetwork, RecognitionNetwork
 from asr_tf.observation import OBSERVATION_MODELS, negative_log_likelihood
 from asr_tf.scene import ObjectiveTerms, PriorStatistics, SceneLatents, window_boxes
@@ -71,6 +72,7 @@ class SceneNetwork(keras.Model):
         background: float = 1e-6,
         initial_brightness: float = 0.1,
         skip_absent: bool = True,
+        compile_inference: bool = True,
         seed: int = 0,
         name: str = "asr",
     ):
@@ -102,8 +104,9 @@ class SceneNetwork(keras.Model):
             observation_scale: standard deviation of the Gaussian, in units of the pixel range [0, 1].
             background: Bernoulli mean of a pixel that nothing is drawn on.
             initial_brightness: where the decoder's pixels start, in (0, 1).
-            skip_absent: whether `infer` and `sample` leave out what absent steps would draw; False computes it and then
-                masks it, which XLA can compile.
+            skip_absent: whether `sample`, and `infer` where it isn't compiled, leave out what absent steps would draw;
+                False computes it and then masks it, which XLA can compile.
+            compile_inference: whether XLA compiles `infer`, for each power of two of images once.
             seed: of training's randomness and of the initial weights.
             name: Keras name.
 
@@ -127,7 +130,7 @@ class SceneNetwork(keras.Model):
         self.canvas_size = (int(canvas_size[0]), int(canvas_size[1]))
         self.num_steps, self.glimpse_size, self.what_size = num_steps, glimpse_size, what_size
         self.prior, self.estimator, self.temperature = prior, estimator, temperature
-        self.seed, self.skip_absent = seed, skip_absent
+        self.seed, self.skip_absent, self.compile_inference = seed, skip_absent, compile_inference
         self._scale_prior = (scale_prior_loc, math.log(scale_prior_scale))
         self._air_presence = (*air_presence_logits, air_anneal_steps)
         self._nll = functools.partial(
@@ -136,6 +139,7 @@ class SceneNetwork(keras.Model):
             background=background,
             scale=observation_scale,
         )
+        keep_freed_memory()
         keras.utils.set_random_seed(seed)
         self.recognition = RecognitionNetwork(
             self.canvas_size,

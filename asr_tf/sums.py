@@ -12,15 +12,17 @@ import tensorflow as tf
 __all__ = ["running_sum"]
 
 
-def running_sum(values: tf.Tensor) -> tf.Tensor:
+def running_sum(values: tf.Tensor, reverse: bool = False) -> tf.Tensor:
     """Sums up to and with each element of the last axis.
 
     Args:
         values: finite floating point [..., N] with N static and small: the product takes N operations an element.
+        reverse: whether to sum from the end.
 
     Returns:
         As `values`.
     """
     size = values.shape[-1]
-    triangle = np.tri(size, dtype=values.dtype.as_numpy_dtype).T  # [from, to]
-    return tf.reshape(tf.matmul(tf.reshape(values, [-1, size]), triangle), tf.shape(values))
+    triangle = np.tri(size, dtype=values.dtype.as_numpy_dtype)  # [to, from]
+    summed = tf.matmul(tf.reshape(values, [-1, size]), triangle if reverse else triangle.T)
+    return tf.reshape(summed, tf.shape(values))

@@ -2,9 +2,10 @@
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 
-from asr_tf.layers import MLP, LSTMCell, StepwiseProduct
+from asr_tf.layers import MLP, LSTMCell, mean_pool
 
 
 def cells(seed=0):
@@ -54,26 +55,6 @@ def test_unrolled_lstm_and_its_gradients_equal_keras():
         np.testing.assert_allclose(value, expected, atol=2e-5)
 
 
-def test_stepwise_products_have_the_gradients_of_products_one_by_one():
-    rng = np.random.default_rng(0)
-    kernel = tf.Variable(rng.normal(size=(4, 4)).astype(np.float32))
-    start = tf.constant(rng.normal(size=(3, 4)).astype(np.float32))
-
-    @tf.function
-    def gradients(shared):
-        with tf.GradientTape() as tape:
-            tape.watch(start)
-            product = StepwiseProduct(tf.convert_to_tensor(kernel), 3, 3) if shared else lambda x: x @ kernel
-            value = start
-            for _ in range(3):
-                value = tf.sin(product(value))
-            loss = tf.reduce_sum(value)
-        return loss, tape.gradient(loss, [kernel, start])
-
-    for value, expected in zip(*map(tf.nest.flatten, (gradients(True), gradients(False))), strict=True):
-        np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-6)
-
-
 def test_mlp_equals_matrix_products():
     mlp = MLP([3, 5, 2], "softplus", "mlp", output_bias=[0.5, -1.0])
     first, first_bias, last, last_bias = mlp.get_weights()
@@ -81,3 +62,29 @@ def test_mlp_equals_matrix_products():
     expected = np.log1p(np.exp(inputs @ first + first_bias)) @ last + last_bias
     np.testing.assert_allclose(mlp(inputs), expected, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(last_bias, [0.5, -1.0])
+
+
+def test_mlp_has_the_gradients_of_keras_layers():
+    mlp = MLP([3, 5, 2], "softplus", "mlp")
+    inputs = tf.constant(np.random.default_rng(0).normal(size=(2, 4, 3)).astype(np.float32))
+    weights = tf.constant(np.random.default_rng(1).normal(size=(2, 4, 2)).astype(np.float32))
+    results = []
+    for run in (mlp, lambda x: mlp.dense_1(mlp.dense_0(x))):
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            loss = tf.reduce_sum(weights * run(inputs))
+        results.append(tape.gradient(loss, [inputs, *mlp.trainable_variables]))
+    for value, expected in zip(*results, strict=True):
+        np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("height", "width", "side"), [(6, 8, 2), (11, 14, 2), (5, 4, 3), (4, 5, 1), (3, 3, 7)])
+def test_pooled_pixels_are_means_of_what_is_there(height, width, side):
+    images = np.random.default_rng(0).uniform(size=(2, height, width)).astype(np.float32)
+    expected = [
+        [image[i : i + side, j : j + side].mean() for i in range(0, height, side) for j in range(0, width, side)]
+        for image in images
+    ]
+    pooled = mean_pool(tf.constant(images), side)
+    assert pooled.shape == (2, -(-height // side), -(-width // side))
+    np.testing.assert_allclose(np.reshape(pooled, (2, -1)), expected, rtol=1e-5)

@@ -59,21 +59,20 @@ class TightWindows(Constraint):
         own = statistics.glimpses * tf.minimum(2.0 * objects / self.ink, 1.0)
         ymin, _, ymax, _ = tf.unstack(statistics.boxes, axis=-1)
         pixel = (ymax - ymin) * statistics.canvas_size[0] / objects.shape[-1]  # [B, T]
-        vertical = self._margins(tf.reduce_max(own, axis=-1))
-        horizontal = self._margins(tf.reduce_max(own, axis=-2))
-        off_centre = sum(0.5 * tf.abs(first - last) for first, last in (vertical, horizontal))
-        slack = tf.minimum(sum(vertical), sum(horizontal))
+        brightest = tf.stack([tf.reduce_max(own, axis=-1), tf.reduce_max(own, axis=-2)])
+        margins = self._margins(brightest)  # [2, B, T, 2]: vertical and horizontal, from both ends
+        off_centre = 0.5 * tf.reduce_sum(tf.abs(margins[..., 0] - margins[..., 1]), axis=0)
+        slack = tf.reduce_min(tf.reduce_sum(margins, axis=-1), axis=0)
         drawn = tf.minimum(tf.reduce_max(objects, axis=[-2, -1]) / self.ink, 1.0)
         weight = statistics.presence_probs * drawn * pixel
         return tf.reduce_sum(weight * (off_centre + slack), axis=-1)
 
-    def _margins(self, brightest: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Lengths of the empty runs from both ends of a profile [..., G], in units of its pixels."""
+    def _margins(self, brightest: tf.Tensor) -> tf.Tensor:
+        """Lengths of the empty runs from both ends of a profile [..., G], in units of its pixels, [..., 2]."""
         occupied = tf.minimum(brightest / self.ink, 1.0)
         log_empty = tf.math.log(1.0 - (1.0 - _EPSILON) * occupied)
-        first = tf.exp(running_sum(log_empty))
-        last = tf.exp(running_sum(log_empty[..., ::-1]))
-        return tf.reduce_sum(first, axis=-1), tf.reduce_sum(last, axis=-1)
+        empty_so_far = tf.exp(tf.stack([running_sum(log_empty), running_sum(log_empty, reverse=True)], -2))
+        return tf.reduce_sum(empty_so_far, axis=-1)
 
 
 @gin.register

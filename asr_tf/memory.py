@@ -1,0 +1,42 @@
+"""Keeps the memory that a process has freed, for its next arrays.
+
+Large arrays come and go in every training step.  glibc maps each from the kernel and gives it back when it is freed,
+and the kernel fills every page with zeros before the next one gets it: a quarter of a training step's processor time
+on a machine with two cores.  Kept memory costs nothing but that the process stays as large as it once was.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+__all__ = ["keep_freed_memory"]
+
+# From glibc's malloc.h.
+_M_TRIM_THRESHOLD = -1
+_M_MMAP_MAX = -4
+_LARGEST_INT = 2**31 - 1
+
+# Whoever sets one of these has ideas of his own about the allocator.
+_VARIABLES = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_MAX_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
+
+
+def keep_freed_memory() -> bool:
+    """Asks glibc to keep freed memory, in the whole process and from now on.
+
+    Does nothing where the C library isn't glibc, or where one of its own environment variables MALLOC_TRIM_THRESHOLD_,
+    MALLOC_MMAP_MAX_, MALLOC_MMAP_THRESHOLD_ or GLIBC_TUNABLES is set: what it says then holds.
+
+    Returns:
+        Whether freed memory will be kept.
+    """
+    if any(name in os.environ for name in _VARIABLES):
+        return False
+    try:
+        library = ctypes.CDLL(None)
+        library.gnu_get_libc_version  # noqa: B018 - other C libraries have no such function
+        mallopt = library.mallopt
+    except (AttributeError, OSError, TypeError):
+        return False
+    # No allocation is mapped on its own, and the heap is never cut.
+    return bool(mallopt(_M_MMAP_MAX, 0)) and bool(mallopt(_M_TRIM_THRESHOLD, _LARGEST_INT))

@@ -1,0 +1,87 @@
+"""The loop against steps one by one: values, and gradients of every argument, compiled or not."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from asr_tf.recurrence import unroll
+
+
+def _given(num_steps):
+    rng = np.random.default_rng(0)
+    return tf.nest.map_structure(
+        lambda shape: tf.constant(rng.normal(size=shape, scale=0.7).astype(np.float32)),
+        {
+            "kernels": [np.array([5, 4]), np.array([4, 3])],
+            "weights": {"bias": np.array([4]), "small": np.array([3, 2])},
+            "state": (np.array([6, 3]), np.array([6, 2])),
+            "inputs": [np.array([num_steps, 6, 4]), np.array([num_steps, 6, 2])],
+        },
+    )
+
+
+def _step(state, inputs, weights, products):
+    """Two products with kernels, one with a small weight, and state that is also an output."""
+    first, second = state
+    hidden = tf.tanh(products[0](tf.concat([first, second], -1)) * inputs[0] + weights["bias"])
+    first = tf.sin(products[1](hidden)) + 0.5 * first
+    second = tf.exp(-tf.square(tf.matmul(first, weights["small"]) - inputs[1]))
+    return (first, second), {"hidden": hidden, "second": second}
+
+
+def _one_by_one(step, kernels, weights, state, inputs, num_steps):
+    made = []
+    for t in range(num_steps):
+        products = [lambda x, kernel=kernel: x @ kernel for kernel in kernels]
+        state, outputs = step(state, [x[t] for x in inputs], weights, products)
+        made.append(outputs)
+    return state, tf.nest.map_structure(lambda *values: tf.stack(values), *made)
+
+
+def _value_and_gradients(run, given, num_steps):
+    sources = tf.nest.flatten(given)
+    with tf.GradientTape() as tape:
+        tape.watch(sources)
+        after, outputs = run(_step, **given, num_steps=num_steps)
+        values = tf.nest.flatten((after, outputs))
+        # Every element gets a weight of its own.
+        loss = tf.add_n(
+            [
+                tf.reduce_sum(tf.reshape(tf.cos(tf.range(tf.size(x), dtype=tf.float32)), tf.shape(x)) * x)
+                for x in values
+            ]
+        )
+    return [*values, *tape.gradient(loss, sources)]
+
+
+@pytest.mark.parametrize("num_steps", [1, 2, 5])
+@pytest.mark.parametrize("mode", ["eager", "graph", "xla"])
+def test_loop_equals_steps_one_by_one(mode, num_steps):
+    given = _given(num_steps)
+    expected = _value_and_gradients(_one_by_one, given, num_steps)
+
+    def run():
+        return _value_and_gradients(unroll, given, num_steps)
+
+    if mode != "eager":
+        run = tf.function(run, jit_compile=mode == "xla", autograph=False)
+    for value, reference in zip(run(), expected, strict=True):
+        assert value.shape == reference.shape
+        np.testing.assert_allclose(value, reference, rtol=2e-4, atol=2e-5)
+
+
+def test_outputs_that_nothing_depends_on_have_gradients_of_zero():
+    given = _given(3)
+    with tf.GradientTape() as tape:
+        tape.watch(given["weights"])
+        (first, _), _ = unroll(_step, **given, num_steps=3)
+        loss = tf.reduce_sum(first)
+    assert np.abs(tape.gradient(loss, given["weights"])["bias"]).max() > 0
+
+
+def test_number_of_operations_does_not_grow_with_the_steps():
+    def operations(num_steps):
+        graph = tf.function(lambda: _value_and_gradients(unroll, _given(num_steps), num_steps)).get_concrete_function()
+        return len(graph.graph.get_operations())
+
+    assert operations(9) == operations(3)
