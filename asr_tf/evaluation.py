@@ -145,7 +145,8 @@ def _draw_figures(
     # Test splits may be sorted by count: scenes from all over it are shown.
     spread = np.unique(np.linspace(0, len(scenes) - 1, _SHOWN_SCENES).astype(int))
     images = checks.check_images(scenes.images[spread[:: _SHOWN_SCENES // _SHOWN_STEP_BY_STEP]])
-    in_detail = {name: np.asarray(value) for name, value in model.infer(images).items()}
+    in_detail = model.infer(images, with_objects=True)
+    in_detail = {name: np.asarray(value) for name, value in in_detail.items()}
     shown = {name: values[:_SHOWN_SAMPLES] for name, values in outputs["sampled"].items()}
     figures = {
         "reconstructions": reconstructions(spread),

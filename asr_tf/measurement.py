@@ -125,7 +125,7 @@ def _batches(images: np.ndarray, batch_size: int) -> Iterator[tuple[np.ndarray, 
 def _infer(model: Any, images: np.ndarray, batch_size: int) -> dict[str, np.ndarray]:
     chunks = []
     for batch, wanted in _batches(images, batch_size):
-        outputs = {name: np.asarray(value)[:wanted] for name, value in model.infer(batch).items()}
+        outputs = {name: np.asarray(value)[:wanted] for name, value in model.infer(batch, with_objects=True).items()}
         # Objects are by far the largest output: only the rectangles of their ink are kept.
         outputs["ink_boxes"] = metrics.ink_boxes_of_objects(outputs["objects"], outputs["count"])
         chunks.append(outputs)

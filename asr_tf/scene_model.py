@@ -33,6 +33,14 @@ from asr_tf.spatial_transformer import read_glimpses, write_objects
 __all__ = ["SceneModel"]
 
 
+# Compiled inference takes batches apart: the programs are few, and their memory is bounded.
+_LARGEST_BATCH = 256
+
+
+def _starts(number: int) -> range:
+    return range(0, max(number, 1), _LARGEST_BATCH)
+
+
 class SceneModel(SceneNetwork):
     """Recognition network, decoder and prior as one model, with what it is for.
 
@@ -46,46 +54,77 @@ class SceneModel(SceneNetwork):
             images = check_images(images, self.canvas_size)
         return tf.convert_to_tensor(images, tf.float32)
 
-    def infer(self, images: Any) -> dict[str, tf.Tensor]:
+    def infer(self, images: Any, with_objects: bool = False) -> dict[str, tf.Tensor]:
         """Deterministic inference: the likeliest count, and the mode of every latent.
+
+        With `compile_inference`, XLA compiles a program for each power of two up to 256 images, which takes a few
+        seconds at the first batch of such a size.  Called inside a `tf.function` or with `with_objects`, it is
+        TensorFlow's own operations that run, as without.
 
         Args:
             images: [B, H, W, 1]; float in [0, 1] or uint8.
+            with_objects: whether to return each object on a canvas of its own too.
 
         Returns:
             `count` int32 [B]; `count_probs` float32 [B, T + 1]; `presence` float32 [B, T], 0 or 1; `boxes` [B, T, 4],
             attention windows as canvas fractions, zeros for absent objects; `z_what` [B, T, Z], likewise;
-            `objects` [B, T, H, W, 1], what each present step draws; `reconstruction` [B, H, W, 1] in [0, 1].
+            `reconstruction` [B, H, W, 1] in [0, 1]; if asked for, `objects` [B, T, H, W, 1], what each present step
+            draws.
 
         Raises:
             ValueError, TypeError: images of another shape, size, dtype or range.
         """
-        return self._infer(self._checked(images))
+        images = self._checked(images)
+        if with_objects or not (self.compile_inference and tf.executing_eagerly()):
+            return self._infer(images, with_objects)
+        batches = [self._infer_compiled(images[i : i + _LARGEST_BATCH]) for i in _starts(len(images))]
+        if len(batches) == 1:
+            return batches[0]
+        return {name: tf.concat([batch[name] for batch in batches], 0) for name in batches[0]}
 
-    @tf.function(reduce_retracing=True)
-    def _infer(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+    def _infer_compiled(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        """`infer` of a batch by a program of XLA's, made for the next power of two; what is missing is filled up."""
+        number = len(images)
+        size = 1 << max(number - 1, 0).bit_length()
+        if number < size:
+            images = tf.pad(images, [[0, size - number], [0, 0], [0, 0], [0, 0]])
+        inferred = self._infer_by_xla(images)
+        return inferred if number == size else {name: value[:number] for name, value in inferred.items()}
+
+    @tf.function(jit_compile=True, autograph=False)
+    def _infer_by_xla(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        return self._infer_steps(images, False, skip_absent=False)
+
+    @tf.function(reduce_retracing=True, autograph=False)
+    def _infer(self, images: tf.Tensor, with_objects: bool) -> dict[str, tf.Tensor]:
+        return self._infer_steps(images, with_objects, self.skip_absent)
+
+    def _infer_steps(
+        self, images: tf.Tensor, with_objects: bool, skip_absent: bool
+    ) -> dict[str, tf.Tensor]:
         images = images[..., 0]
         none = LatentNoise.zeros(tf.shape(images)[0], self.num_steps, self.what_size)
         posterior, shift_latent, scale_latent = self.recognition.locate(images, none)
         count_probs = PresenceCode(posterior.presence_logits).count_probs()
         count = tf.argmax(count_probs, axis=-1, output_type=tf.int32)
         presence = code_of_count(count, self.num_steps)
-        steps = PresentSteps(presence, self.skip_absent)
+        steps = PresentSteps(presence, skip_absent)
         shift, scale = tf.tanh(shift_latent), tf.sigmoid(scale_latent)
         windows = steps.take(shift), steps.take(scale)
         glimpses = read_glimpses(steps.take_scenes(images), *windows, self.glimpse_size)
         what, _ = self.recognition.encoder(glimpses)
         drawn = write_objects(self.decoder(what), *windows, self.canvas_size)
-        boxes = window_boxes(shift, scale, self.canvas_size)
-        return {
+        inferred = {
             "count": count,
             "count_probs": count_probs,
             "presence": presence,
-            "boxes": presence[..., tf.newaxis] * boxes,
+            "boxes": presence[..., tf.newaxis] * window_boxes(shift, scale, self.canvas_size),
             "z_what": steps.put(what),
-            "objects": steps.put(drawn)[..., tf.newaxis],
             "reconstruction": tf.clip_by_value(steps.sum(drawn), 0.0, 1.0)[..., tf.newaxis],
         }
+        if with_objects:
+            inferred["objects"] = steps.put(drawn)[..., tf.newaxis]
+        return inferred
 
     def sample(self, num_samples: Any, seed: Any, num_objects: Any = -1) -> dict[str, tf.Tensor]:
         """New scenes from the prior; the same seed gives the same scenes.
@@ -140,8 +179,9 @@ class SceneModel(SceneNetwork):
                 what_size=self.what_size,
             )
             # The presence logits look at no latents, so that one path a scene is exact.
+            count = tf.fill([num_samples], num_objects)
             return scenes.sample_given_count(
-                tf.fill([num_samples], num_objects), seed=seed, num_candidates=1
+                count, seed=seed, num_candidates=1, skip_absent=self.skip_absent
             )
         loc, log_scale = self._scale_prior
         scenes = AIRScenePrior(

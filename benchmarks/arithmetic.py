@@ -47,6 +47,12 @@ def _lines(model: ASRModel) -> int:
     return 2 * (2 * model.glimpse_size + sum(model.canvas_size))
 
 
+def _pooling(model: ASRModel) -> int:
+    """Multiplications of an image's pooling, a product with a constant."""
+    side, (height, width) = model.recognition.image_pool, model.canvas_size
+    return 0 if side == 1 else -(-height // side) * side * width * -(-width // side)
+
+
 def _localization(model: ASRModel) -> tuple[int, int]:
     """Multiplications of one image through the recognition LSTM: of the image's projection, and of all else."""
     size, steps = _sizes(model), model.num_steps
@@ -62,14 +68,16 @@ def inference_flops(model: ASRModel, batch_size: int, count: int | None = None) 
     Args:
         model: the configured model.
         batch_size: B.
-        count: present objects an image, which alone are read and drawn; None for all T steps.
+        count: present objects an image, which alone are read and drawn where `infer` isn't compiled; None for all T
+            steps.
     """
     size, canvas, glimpse = _sizes(model), model.canvas_size, (model.glimpse_size,) * 2
-    present = model.num_steps if count is None or not model.skip_absent else count
+    dense = model.compile_inference or not model.skip_absent
+    present = model.num_steps if count is None or dense else count
     each = _lines(model) + _interpolation(canvas, glimpse) + _interpolation(glimpse, canvas)
     each += size["encoder"] + size["decoder"]
     code = model.num_steps**2  # running sum of the presence code
-    return 2 * batch_size * (sum(_localization(model)) + code + present * each)
+    return 2 * batch_size * (_pooling(model) + sum(_localization(model)) + code + present * each)
 
 
 def training_step_flops(model: ASRModel, batch_size: int) -> int:
@@ -92,7 +100,7 @@ def training_step_flops(model: ASRModel, batch_size: int) -> int:
     prior = steps * (inputs * 4 * units + units * head + head * 4) + (steps - 1) * units * 4 * units
     dense = loop + prior + steps * (size["encoder"] + size["decoder"])
     # Backward, a product costs twice what it does forward: once for each factor.  The image needs no gradient.
-    total = 2 * projection + 3 * dense
+    total = _pooling(model) + 2 * projection + 3 * dense
     # Of the positions, made of constants, only the windows' factor has a gradient.
     total += 2 * steps * _lines(model)
     read = _interpolation((height, width), (glimpse, glimpse))

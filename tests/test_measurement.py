@@ -31,7 +31,7 @@ class _KnownModel:
         self.traces = 0
         self.seeds = []
 
-    def infer(self, images):
+    def infer(self, images, with_objects=False):
         images = np.asarray(images)
         self.batch_sizes.add(len(images))
         count = np.round(images[:, 0, 0, 0] * 255).astype(np.int32)

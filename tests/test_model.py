@@ -10,6 +10,7 @@ from asr_tf.distributions import PresenceCode
 from asr_tf.model import ASRModel
 
 TINY = {
+    "compile_inference": False,
     "canvas_size": (12, 14),
     "num_steps": 3,
     "glimpse_size": 6,
@@ -176,7 +177,8 @@ def test_gradients_are_clipped_variable_by_variable():
 
 def test_infer_is_deterministic_and_consistent():
     model = tiny()
-    result = {name: value.numpy() for name, value in model.infer(images()).items()}
+    result = {name: value.numpy() for name, value in model.infer(images(), with_objects=True).items()}
+    assert "objects" not in model.infer(images())
     again = model.infer((images() * 255).astype(np.uint8))
     assert {name: value.shape for name, value in result.items()} == {
         "count": (5,),
@@ -195,7 +197,7 @@ def test_infer_is_deterministic_and_consistent():
     )
     absent = result["presence"] == 0
     assert (result["boxes"][absent] == 0).all() and (result["z_what"][absent] == 0).all()
-    np.testing.assert_array_equal(result["boxes"], model.infer(images())["boxes"])
+    np.testing.assert_array_equal(result["boxes"], model.infer(images(), with_objects=True)["boxes"])
     assert np.abs(again["count_probs"] - result["count_probs"]).max() < 0.01
 
 
@@ -295,6 +297,25 @@ def test_leaving_out_absent_steps_changes_nothing_and_masking_them_compiles():
     for one, other in (results, samples):
         for name, value in one.items():
             np.testing.assert_allclose(value, other[name], atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("number", [1, 5, 8, 300])
+def test_compiled_inference_equals_the_operations_one_by_one(number):
+    compiled, plain = tiny(compile_inference=True), tiny()
+    plain.set_weights(compiled.get_weights())
+    batch = np.tile(images(20), (15, 1, 1, 1))[:number]
+    for name, value in plain.infer(batch).items():
+        result = compiled.infer(batch)[name]
+        assert result.shape == value.shape and result.dtype == value.dtype, name
+        np.testing.assert_allclose(result, value, atol=1e-5, err_msg=name)
+
+
+def test_compiled_inference_makes_one_program_for_each_power_of_two():
+    model = tiny(compile_inference=True)
+    for number in (3, 4, 3, 2, 600):
+        model.infer(images(number))
+    shapes = {f.inputs[0].shape[0] for f in model._infer_by_xla._list_all_concrete_functions()}
+    assert shapes == {2, 4, 128, 256}  # 600 = 256 + 256 + 88
 
 
 def test_pooling_averages_what_the_lstm_sees_and_nothing_else():

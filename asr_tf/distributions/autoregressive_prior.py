@@ -129,7 +129,7 @@ class AutoregressiveScenePrior(tfd.Distribution):
         )
 
     def sample_given_count(
-        self, count: Any, seed: Any = None, num_candidates: int = 32
+        self, count: Any, seed: Any = None, num_candidates: int = 32, skip_absent: bool = False
     ) -> SceneLatents:
         """Scenes with exactly the given numbers of objects, without rejection.
 
@@ -143,6 +143,7 @@ class AutoregressiveScenePrior(tfd.Distribution):
             count: int32 [...], 0..T; a negative one leaves the count of that scene to the prior.
             seed: as for `sample`.
             num_candidates: paths drawn for each scene, 1 or more.
+            skip_absent: whether to stop where no scene has a further object; what would follow is zeros then.
 
         Returns:
             float [..., T, ...] each.
@@ -162,7 +163,13 @@ class AutoregressiveScenePrior(tfd.Distribution):
             tfp.random.split_seed(seed, n=2, salt="sample_given_count")
         )
         repeated = tf.repeat(tf.reshape(count, [-1]), num_candidates)
-        latents, logits = self._walk(tf.size(repeated), path_seed, repeated)
+        latents, logits = self._walk(tf.size(repeated), path_seed, repeated, skip_absent)
+        if num_candidates == 1:
+            return tf.nest.map_structure(
+                lambda part, shape: tf.reshape(part, tf.concat([tf.shape(count), shape], axis=0)),
+                latents,
+                self.event_shape,
+            )
         log_weight = PresenceCode(logits).log_prob(latents.presence)
         log_weight = tf.where(repeated < 0, tf.zeros_like(log_weight), log_weight)
         log_weight = tf.reshape(log_weight, [-1, num_candidates])
@@ -185,7 +192,7 @@ class AutoregressiveScenePrior(tfd.Distribution):
         return scene_log_prob(value, with_standard_what(self.statistics(value), self._what_size))
 
     def _walk(
-        self, size: Any, seed: Any, count: tf.Tensor | None
+        self, size: Any, seed: Any, count: tf.Tensor | None, skip_absent: bool = False
     ) -> tuple[SceneLatents, tf.Tensor]:
         """Draws scenes step by step.
 
@@ -193,6 +200,7 @@ class AutoregressiveScenePrior(tfd.Distribution):
             size: N.
             seed: int32 [2].
             count: int32 [N], counts that presence is forced to where they aren't negative, or None.
+            skip_absent: as for `sample_given_count`.
 
         Returns:
             latents: float [N, T, ...] each.
@@ -202,27 +210,48 @@ class AutoregressiveScenePrior(tfd.Distribution):
         previous, state = self._before_first(size), self._initial_state(size)
         steps, logits = [], []
         for t in range(self._num_steps):
-            step_seeds = tf.unstack(seeds[4 * t : 4 * (t + 1)])
-            statistics, state = self._step(previous, state)
-            uniform = tf.random.stateless_uniform([size], step_seeds[0], dtype=self._float)
-            asked = tf.cast(uniform < tf.sigmoid(statistics.presence_logits), self._float)
-            presence = previous.presence * asked
-            if count is not None:
-                presence = tf.where(count < 0, presence, tf.cast(count > t, self._float))
-            shift_latent = draw_normal(
-                [size, 2], statistics.shift_loc, statistics.shift_log_scale, step_seeds[1]
+
+            def draw(
+                t: int = t, previous: SceneLatents = previous, state: Any = state
+            ) -> tuple[SceneLatents, tf.Tensor, Any]:
+                return self._draw_step(t, previous, state, size, tf.unstack(seeds[4 * t : 4 * (t + 1)]), count)
+
+            def nothing(previous: SceneLatents = previous, state: Any = state) -> tuple[SceneLatents, tf.Tensor, Any]:
+                return tf.nest.map_structure(tf.zeros_like, (previous, previous.presence, state))
+
+            may_stop = skip_absent and t > 0
+            previous, step_logits, state = (
+                tf.cond(tf.reduce_any(previous.presence > 0.0), draw, nothing) if may_stop else draw()
             )
-            statistics = self._with_scale(statistics, shift_latent, state)
-            scale_latent = draw_normal(
-                [size, 1], statistics.scale_loc, statistics.scale_log_scale, step_seeds[2]
-            )
-            what = tf.random.stateless_normal(
-                [size, self._what_size], step_seeds[3], dtype=self._float
-            )
-            previous = SceneLatents(presence, shift_latent, scale_latent, what)
             steps.append(previous)
-            logits.append(statistics.presence_logits)
+            logits.append(step_logits)
         return _stack(steps), tf.stack(logits, axis=1)
+
+    def _draw_step(
+        self,
+        t: int,
+        previous: SceneLatents,
+        state: Any,
+        size: Any,
+        seeds: list[tf.Tensor],
+        count: tf.Tensor | None,
+    ) -> tuple[SceneLatents, tf.Tensor, Any]:
+        """Step t, counted from 0, of `_walk`: latents [N, ...], logits [N] of presence, and the next state."""
+        statistics, state = self._step(previous, state)
+        uniform = tf.random.stateless_uniform([size], seeds[0], dtype=self._float)
+        asked = tf.cast(uniform < tf.sigmoid(statistics.presence_logits), self._float)
+        presence = previous.presence * asked
+        if count is not None:
+            presence = tf.where(count < 0, presence, tf.cast(count > t, self._float))
+        shift_latent = draw_normal(
+            [size, 2], statistics.shift_loc, statistics.shift_log_scale, seeds[1]
+        )
+        statistics = self._with_scale(statistics, shift_latent, state)
+        scale_latent = draw_normal(
+            [size, 1], statistics.scale_loc, statistics.scale_log_scale, seeds[2]
+        )
+        what = tf.random.stateless_normal([size, self._what_size], seeds[3], dtype=self._float)
+        return SceneLatents(presence, shift_latent, scale_latent, what), statistics.presence_logits, state
 
     def _before_first(self, size: Any) -> SceneLatents:
         """What stands for the step before the first: there, and all zeros."""
