@@ -21,6 +21,7 @@ from asr_tf import callbacks, checks, configuration, tiles
 from asr_tf.data import DataSource, Scenes, training_dataset
 from asr_tf.evaluation import validation_metrics
 from asr_tf.model import ASRModel
+from asr_tf.optimizer import PackedAdam
 from asr_tf.run_folder import Checkpoints, RunFolder
 from asr_tf.schedule import LearningRate, TrainingBudget
 from asr_tf.version import __version__
@@ -101,7 +102,7 @@ def train(
     folder.check_same_run(config, flags)
 
     model.compile(
-        optimizer=keras.optimizers.Adam(peak_learning_rate, beta_2=adam_beta_2),
+        optimizer=PackedAdam(peak_learning_rate, beta_2=adam_beta_2),
         jit_compile=jit_compile,
         steps_per_execution=execution,
     )

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from asr_tf.constraints import AggregateCount, CountInSet, TightWindows
 from asr_tf.data import Scenes, training_dataset
 from asr_tf.model import ASRModel
+from asr_tf.optimizer import PackedAdam
 
 __all__ = ["STEPS_PER_EXECUTION", "build", "compiled", "dataset", "images", "with_count"]
 
@@ -29,14 +29,9 @@ def build(num_steps: int = 6, **settings: Any) -> ASRModel:
     return ASRModel(num_steps=num_steps, constraints=rules, **settings)
 
 
-def compiled(model: ASRModel) -> ASRModel:
+def compiled(model: ASRModel, steps_per_execution: int = STEPS_PER_EXECUTION) -> ASRModel:
     """The model, ready for `fit` as `asr_train` does it; at a rate at which nothing changes much."""
-    model.compile(
-        optimizer=keras.optimizers.Adam(1e-6),
-        jit_compile=True,
-        steps_per_execution=STEPS_PER_EXECUTION,
-    )
-    model.optimizer.build(model.trainable_variables)
+    model.compile(optimizer=PackedAdam(1e-6), jit_compile=True, steps_per_execution=steps_per_execution)
     return model
 
 

@@ -26,6 +26,7 @@ LEVELS = {
     "data": 1,
     "layers": 2,
     "networks": 2,
+    "optimizer": 2,
     "objective": 3,
     "scene_network": 3,
     "scene_model": 3,
