@@ -42,14 +42,20 @@ NegativeLogLikelihood = Callable[[tf.Tensor], tf.Tensor]
 
 
 def canvases_by_count(drawn: tf.Tensor) -> tf.Tensor:
-    """Sums of the first k objects, k = 0..T, from each step's drawing: [B, T, H, W] to [B, T + 1, H, W].
+    """Sums of the first k objects, k = 1..T, from each step's drawing: float [B, T, H, W] both.
 
     One product with a triangle of ones: TensorFlow's own running sum along an inner axis takes ten times as long.
     """
     num_steps, height, width = drawn.shape[1:]
-    first = np.tri(num_steps + 1, num_steps, -1, drawn.dtype.as_numpy_dtype)
+    first = np.tri(num_steps, dtype=drawn.dtype.as_numpy_dtype)
     flat = tf.matmul(first, tf.reshape(drawn, [-1, num_steps, height * width]))
-    return tf.reshape(flat, [-1, num_steps + 1, height, width])
+    return tf.reshape(flat, [-1, num_steps, height, width])
+
+
+def _nll_by_count(drawn: tf.Tensor, nll: NegativeLogLikelihood) -> tf.Tensor:
+    """-log p(x | the first k objects), k = 0..T, [B, T + 1].  The empty canvas is apart: it has no logarithms to take."""
+    empty = nll(tf.zeros_like(drawn[:, :1]))
+    return tf.concat([empty, nll(canvases_by_count(drawn))], axis=1)
 
 
 def running_presence(relaxed: tf.Tensor) -> tf.Tensor:
@@ -94,7 +100,7 @@ def enumerated_terms(
         posterior: statistics of q, [B, T, ...] each.
         prior: statistics of p given the sampled latents, [B, T, ...] each.
         drawn: float [B, T, H, W], each step's object on a canvas of its own.
-        nll: canvases [B, T + 1, H, W] to -log p(x | canvas) [B, T + 1].
+        nll: canvases [B, K, H, W] to -log p(x | canvas) [B, K].
 
     Returns:
         Terms, float [B] each, in nats.
@@ -103,7 +109,7 @@ def enumerated_terms(
     p_count = PresenceCode(prior.presence_logits)
     shift, scale, what = _continuous_kls(posterior, prior, q_count.presence_probs())
     return ObjectiveTerms(
-        nll=tf.reduce_sum(q_count.count_probs() * nll(canvases_by_count(drawn)), axis=-1),
+        nll=tf.reduce_sum(q_count.count_probs() * _nll_by_count(drawn, nll), axis=-1),
         kl_count=q_count.kl_divergence(p_count),
         kl_shift=shift,
         kl_scale=scale,
@@ -173,4 +179,4 @@ def log_weights(
         ratios += tf.reduce_sum(ratio, axis=-1)
     by_count = tf.pad(tf.cumsum(ratios, axis=-1), [[0, 0], [1, 0]])
     prior_count = PresenceCode(prior.presence_logits).count_log_probs()
-    return tf.reduce_logsumexp(prior_count + by_count - nll(canvases_by_count(drawn)), axis=-1)
+    return tf.reduce_logsumexp(prior_count + by_count - _nll_by_count(drawn, nll), axis=-1)

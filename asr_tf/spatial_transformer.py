@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import tensorflow as tf
 
 __all__ = ["interpolate", "read_glimpses", "write_objects"]
@@ -43,8 +44,9 @@ def _hat(distance: tf.Tensor) -> tf.Tensor:
 
 
 def _slope(distance: tf.Tensor) -> tf.Tensor:
-    """Derivative of the hat; 0 at the kinks."""
-    return tf.where(tf.abs(distance) < 1.0, -tf.sign(distance), 0.0)
+    """Derivative of the hat; at its top that of the right side."""
+    one = tf.ones([], distance.dtype)
+    return tf.where(tf.abs(distance) < 1.0, tf.where(distance < 0.0, one, -one), 0.0)
 
 
 def _sum_to(gradient: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
@@ -73,8 +75,10 @@ def interpolate(
         float [..., M, N].
     """
     height, width = values.shape[-2:]
-    across = tf.range(height, dtype=values.dtype)
-    along = tf.range(width, dtype=values.dtype)
+    # Half a pixel more on both sides of each difference: XLA makes integers of a range that starts at 0, and converts
+    # them to floats one by one.
+    rows, columns = rows + 0.5, columns + 0.5
+    across, along = (tf.constant(np.arange(size) + 0.5, values.dtype) for size in (height, width))
 
     def distance_of_rows() -> tf.Tensor:
         return rows[..., :, tf.newaxis] - across  # [..., M, P]

@@ -110,7 +110,7 @@ def training_step_flops(model: ASRModel, batch_size: int) -> int:
     # Backward: upstream by columns, values' gradient, rows' slope, columns' slope.
     written += height * width * glimpse + 2 * glimpse * height * glimpse + height * glimpse * width
     total += steps * (read + written)
-    total += 2 * (steps + 1) * steps * height * width  # sums of the first k canvases
+    total += 2 * steps**2 * height * width  # sums of the first k canvases
     total += _running_sums(model)
     rows = sum(int(v.shape[0]) * int(v.shape[1]) for v in model.trainable_variables if len(v.shape) == 2)
     return 2 * (batch_size * total + rows)

@@ -21,8 +21,9 @@ import tensorflow as tf
 from asr_tf.data import SceneSettings, synthesize
 from benchmarks import arithmetic, command, growth, limits, published, startup, synthesis
 
-FIT_STEPS = {64: 40, 256: 20}
+FIT_STEPS = {64: 120, 256: 40}
 INFER_CALLS = {1: 50, 64: 10, 256: 4}
+INFERRED_OBJECTS = 3
 SAMPLE_SIZE = 1024
 PIPELINE_BATCHES = 200
 NUM_SCENES = 2048
@@ -43,21 +44,21 @@ def _fit_turns() -> tuple[dict[str, Callable[[], Any]], dict[str, Any]]:
     return turns, models
 
 
-def _infer_turns() -> tuple[dict[str, Callable[[], Any]], dict[str, tuple[Any, int, int]]]:
-    """Calls of `infer`: 3 objects in every image, the most in the published scenes, and all T, the most work."""
+def _infer_turns() -> tuple[dict[str, Callable[[], Any]], dict[str, tuple[Any, int]]]:
+    """Calls of `infer`, compiled and by TensorFlow's own operations; 3 objects in every image."""
     turns, what = {}, {}
     for num_steps in (6, 4):
-        for count in (3, num_steps):
-            model = published.with_count(published.build(num_steps), count)
+        for suffix, compiled in (("", True), ("_uncompiled", False)):
+            model = published.with_count(published.build(num_steps, compile_inference=compiled), INFERRED_OBJECTS)
             for batch_size, calls in INFER_CALLS.items():
-                name = f"infer_b{batch_size}_t{num_steps}" + ("" if count == 3 else f"_{count}_objects")
+                name = f"infer_b{batch_size}_t{num_steps}{suffix}"
                 images = tf.constant(published.images(batch_size).astype(np.float32) / 255.0)
 
                 def infer(model: Any = model, images: tf.Tensor = images, calls: int = calls) -> None:
                     for _ in range(calls):
                         model.infer(images)["reconstruction"].numpy()
 
-                turns[name], what[name] = infer, (model, batch_size, count)
+                turns[name], what[name] = infer, (model, batch_size)
     return turns, what
 
 
@@ -108,11 +109,11 @@ def rates() -> dict[str, Any]:
         figures[f"train_fit_images_per_s_b{batch_size}"] = round(batch_size * steps / seconds[name], 1)
         figures[f"train_gflop_a_step_b{batch_size}"] = round(flops / 1e9, 3)
         figures["train_share_of_limit" + ("" if batch_size == 64 else f"_b{batch_size}")] = round(share, 3)
-    for name, (model, batch_size, count) in inferred.items():
+    for name, (model, batch_size) in inferred.items():
         calls = INFER_CALLS[batch_size]
         rate = batch_size * calls / seconds[name]
         figures[name.replace("infer_", "infer_images_per_s_")] = round(rate, 1)
-        share = arithmetic.inference_flops(model, batch_size, count) / batch_size * rate / limit
+        share = arithmetic.inference_flops(model, batch_size, INFERRED_OBJECTS) / batch_size * rate / limit
         figures[name.replace("infer_", "infer_share_of_limit_")] = round(share, 3)
     names = {
         "sample": "sample_scenes_per_s",

@@ -126,3 +126,21 @@ def test_time_to_quality_is_the_first_row_that_reaches_it():
 )
 def test_kernels_are_told_apart(kernel, result, expected):
     assert kernels.kind(kernel, result).startswith(expected)
+
+
+def test_kernels_of_loops_are_counted_once_and_those_within_fusions_are_not():
+    program = """HloModule x
+%fused_computation (a: f32[2]) -> f32[2] {
+  ROOT %d = f32[2] dot(%a, %a)
+}
+
+%wide.while_body.2 (t: f32[2]) -> f32[2] {
+  %f = f32[2] fusion(%t), kind=kLoop
+  ROOT %d.2 = f32[2] dot(%f, %f)
+}
+
+ENTRY %main (p: f32[2]) -> f32[2] {
+  ROOT %f.3 = f32[2] fusion(%p), kind=kLoop
+}
+"""
+    assert kernels.count_kernels(program) == 3
