@@ -15,6 +15,7 @@ __all__ = ["keep_freed_memory"]
 # From glibc's malloc.h.
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_MAX = -4
+_M_ARENA_MAX = -8
 _LARGEST_INT = 2**31 - 1
 
 # Whoever sets one of these has ideas of his own about the allocator.
@@ -38,5 +39,7 @@ def keep_freed_memory() -> bool:
         mallopt = library.mallopt
     except (AttributeError, OSError, TypeError):
         return False
-    # No allocation is mapped on its own, and the heap is never cut.
-    return bool(mallopt(_M_MMAP_MAX, 0)) and bool(mallopt(_M_TRIM_THRESHOLD, _LARGEST_INT))
+    # No allocation is mapped on its own, the heap is never cut, and it is one for all threads: a thread's own holds no
+    # array of more than 64 MiB.
+    settings = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, _LARGEST_INT), (_M_ARENA_MAX, 1))
+    return all([bool(mallopt(*setting)) for setting in settings])
