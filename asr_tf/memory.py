@@ -42,4 +42,5 @@ def keep_freed_memory() -> bool:
     # No allocation is mapped on its own, the heap is never cut, and it is one for all threads: a thread's own holds no
     # array of more than 64 MiB.
     settings = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, _LARGEST_INT), (_M_ARENA_MAX, 1))
-    return all([bool(mallopt(*setting)) for setting in settings])
+    done = [bool(mallopt(*setting)) for setting in settings]
+    return all(done)

@@ -1,7 +1,7 @@
 """Adam, with the moments of all small variables in two vectors.
 
 A model has a few large weights and many small ones, heads and biases.  Updated variable by variable, three kernels for
-each, the small ones are most of what XLA compiles of an optimizer and take no time to run.  Here they are laid end to end.
+each, the small ones are most of what XLA compiles of an optimizer and take no time to run.  Here they lie end to end.
 
 References:
     Kingma and Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015, arXiv:1412.6980, algorithm 1 in the order of

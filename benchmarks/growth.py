@@ -89,6 +89,8 @@ def draw(figures: dict[str, Any], path: pathlib.Path) -> None:
             ax.loglog(growth["sizes"], growth[key], "o-")
             ax.set_title(f"{name}: exponent {growth[key.split('_')[0] + '_exponent']:.2f}")
             ax.set_xlabel(name)
+            ax.set_xticks(growth["sizes"], [str(size) for size in growth["sizes"]])
+            ax.minorticks_off()
             if column == 0:
                 ax.set_ylabel(label)
     chart.tight_layout()

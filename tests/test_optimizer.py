@@ -21,7 +21,9 @@ def _variables():
 
 def _gradients(step):
     rng = np.random.default_rng(1 + step)
-    return [tf.constant(rng.normal(size=shape, scale=10.0 ** rng.integers(-4, 3)).astype(np.float32)) for shape in SHAPES]
+    scales = 10.0 ** rng.integers(-4, 3, len(SHAPES))
+    values = (rng.normal(size=shape, scale=scale) for shape, scale in zip(SHAPES, scales, strict=True))
+    return [tf.constant(np.asarray(value, np.float32)) for value in values]
 
 
 def _called(update):
