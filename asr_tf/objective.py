@@ -53,7 +53,7 @@ def canvases_by_count(drawn: tf.Tensor) -> tf.Tensor:
 
 
 def _nll_by_count(drawn: tf.Tensor, nll: NegativeLogLikelihood) -> tf.Tensor:
-    """-log p(x | the first k objects), k = 0..T, [B, T + 1].  The empty canvas is apart: its logarithms are constants."""
+    """-log p(x | the first k objects), k = 0..T, [B, T + 1].  The empty canvas is apart: it is constant."""
     empty = nll(tf.zeros_like(drawn[:, :1]))
     return tf.concat([empty, nll(canvases_by_count(drawn))], axis=1)
 
