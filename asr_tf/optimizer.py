@@ -36,7 +36,6 @@ class PackedAdam(keras.optimizers.Optimizer):
         beta_2: float = 0.999,
         epsilon: float = 1e-7,
         name: str = "adam",
-        **settings: Any,
     ):
         """Initializes the optimizer.
 
@@ -45,9 +44,8 @@ class PackedAdam(keras.optimizers.Optimizer):
             beta_1, beta_2: decay of the first and of the second moment, in [0, 1).
             epsilon: added to the root of the second moment.
             name: Keras name.
-            **settings: of `keras.optimizers.Optimizer`.
         """
-        super().__init__(learning_rate=learning_rate, name=name, **settings)
+        super().__init__(learning_rate=learning_rate, name=name)
         self.beta_1, self.beta_2, self.epsilon = beta_1, beta_2, epsilon
 
     def build(self, variables: Sequence[keras.Variable]) -> None:
@@ -85,7 +83,10 @@ class PackedAdam(keras.optimizers.Optimizer):
                 raise ValueError(f"PackedAdam updates all {len(self._small) + len(self._place)} variables at once.")
             small = [(grads[i], trainable_variables[i]) for i in self._small]
             self._update_small(*zip(*small, strict=True))
-        super().apply([grads[i] for i in self._place], [trainable_variables[i] for i in self._place])
+        if self._place:
+            super().apply([grads[i] for i in self._place], [trainable_variables[i] for i in self._place])
+        else:  # Keras counts no iteration where it updates nothing
+            self.iterations.assign_add(1)
 
     def _update_small(self, gradients: Sequence[tf.Tensor], variables: Sequence[keras.Variable]) -> None:
         gradient = tf.concat([tf.reshape(g, [-1]) for g in gradients], 0)
@@ -116,5 +117,6 @@ class PackedAdam(keras.optimizers.Optimizer):
 
     def get_config(self) -> dict[str, Any]:
         """Settings, as Keras saves them."""
+        base = super().get_config()
         own = {"beta_1": self.beta_1, "beta_2": self.beta_2, "epsilon": self.epsilon}
-        return {**super().get_config(), **own}
+        return {"name": base["name"], "learning_rate": base["learning_rate"], **own}

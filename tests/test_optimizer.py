@@ -14,15 +14,15 @@ from asr_tf.optimizer import PackedAdam
 SHAPES = [(3,), (200, 130), (), (4, 5), (20_000,)]
 
 
-def _variables():
+def _variables(shapes=SHAPES):
     rng = np.random.default_rng(0)
-    return [keras.Variable(rng.normal(size=shape).astype(np.float32)) for shape in SHAPES]
+    return [keras.Variable(rng.normal(size=shape).astype(np.float32)) for shape in shapes]
 
 
-def _gradients(step):
+def _gradients(step, shapes=SHAPES):
     rng = np.random.default_rng(1 + step)
-    scales = 10.0 ** rng.integers(-4, 3, len(SHAPES))
-    values = (rng.normal(size=shape, scale=scale) for shape, scale in zip(SHAPES, scales, strict=True))
+    scales = 10.0 ** rng.integers(-4, 3, len(shapes))
+    values = (rng.normal(size=shape, scale=scale) for shape, scale in zip(shapes, scales, strict=True))
     return [tf.constant(np.asarray(value, np.float32)) for value in values]
 
 
@@ -30,17 +30,18 @@ def _called(update):
     return lambda gradients: update(gradients)
 
 
+@pytest.mark.parametrize("shapes", [SHAPES, [(3,), (4, 5)], [(20_000,)]], ids=["mixed", "small", "large"])
 @pytest.mark.parametrize("mode", ["eager", "graph", "xla"])
-def test_updates_are_those_of_keras(mode):
+def test_updates_are_those_of_keras(mode, shapes):
     results = []
     for optimizer in (PackedAdam(0.01, beta_2=0.98), keras.optimizers.Adam(0.01, beta_2=0.98)):
-        variables = _variables()
+        variables = _variables(shapes)
         optimizer.build(variables)
         update = functools.partial(optimizer.apply, trainable_variables=variables)
         if mode != "eager":
             update = tf.function(_called(update), jit_compile=mode == "xla", autograph=False)
         for step in range(4):
-            update(_gradients(step))
+            update(_gradients(step, shapes))
             optimizer.learning_rate.assign(0.02)
         assert int(optimizer.iterations) == 4
         results.append([variable.numpy() for variable in variables])
