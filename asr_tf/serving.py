@@ -172,18 +172,14 @@ def _after(checks: Sequence[tf.Operation], value: tf.Tensor) -> tf.Tensor:
 def _checked_shape(name: str, value: tf.Tensor, shape: Sequence[int | None]) -> tf.Tensor:
     """The value, if it is of this shape; None at the front stands for one or more.
 
-    A consumer may feed any shape, whatever the signature says.
+    A consumer may feed any shape, whatever the signature says.  What is known from the signature, TensorFlow takes for
+    granted in checks that are made of its operations, but not in this one.
     """
-    # An input of unknown shape: TensorFlow would take the check for granted, by the signature.
-    fed = tf.shape(tf.raw_ops.PlaceholderWithDefault(input=value, shape=tf.TensorShape(None)))
-    batched = shape[:1] == [None]
-    rest = tf.constant(shape[1:] if batched else shape, tf.int32)
-    same = tf.raw_ops.Equal(x=fed[1:] if batched else fed, y=rest, incompatible_shape_error=False)
-    wanted = str(list(shape)).replace("None", "N")
-    checks = [_assert((tf.size(fed) == len(shape)) & tf.reduce_all(same), f"{name} must have shape {wanted}, got", fed)]
-    if batched:
-        checks.append(_assert(fed[0] > 0, f"{name} must have shape {wanted} with N of 1 or more, got", fed))
-    return _after(checks, value)
+    value = tf.ensure_shape(value, shape)
+    if list(shape[:1]) != [None]:
+        return value
+    fed = tf.shape(value)
+    return _after([_assert(fed[0] > 0, f"{name} must hold one scene or more, got shape", fed)], value)
 
 
 def _checked_number(name: str, value: tf.Tensor, low: int, high: int) -> tf.Tensor:
