@@ -1,7 +1,7 @@
 """A model of scenes as a `tf.Module` whose signatures any TensorFlow consumer can call.
 
-Each signature is a graph of its own with named inputs and a dict of named outputs, takes any number of images, and needs
-no Python where it is loaded:
+Each signature is a graph of its own with named inputs and a dict of named outputs, takes any number of images, and
+needs no Python where it is loaded:
 
     infer, also serving_default    images -> count, count_probs, presence, boxes, z_what, reconstruction
     sample                         num_samples, seed, num_objects -> images, count, presence, boxes, z_what
@@ -113,7 +113,7 @@ class ServedModel(tf.Module):
         }
 
     def description(self) -> dict[str, dict[str, dict[str, dict[str, Any]]]]:
-        """Each signature's `inputs` and `outputs` by name: `dtype`, `shape` (None where any size will do), `meaning`."""
+        """Each signature's `inputs` and `outputs` by name: `dtype`, `shape` (None for any size) and `meaning`."""
 
         def described(specs: dict[str, Any]) -> dict[str, dict[str, Any]]:
             return {
@@ -216,7 +216,7 @@ def _checked_objects(
         _assert(tf.reduce_all(tf.math.is_finite(z_what)), "z_what must hold finite numbers"),
         _assert(tf.reduce_all(tf.math.is_finite(boxes)), "boxes must hold finite numbers"),
         _assert(~tf.reduce_any(tf.abs(boxes) > _FARTHEST), f"boxes must lie within {_FARTHEST:.0f} canvases"),
-        _assert(tf.reduce_all(starts <= ends), "boxes must be [ymin, xmin, ymax, xmax] with ymin <= ymax, xmin <= xmax"),
+        _assert(tf.reduce_all(starts <= ends), "boxes must be [ymin, xmin, ymax, xmax] with minima up to maxima"),
     ]
     presence = _checked_fractions("presence", presence)
     return _after(checks, z_what), _after(checks, boxes), _after(checks, presence)
