@@ -125,7 +125,7 @@ def export_model(
 def _check_finite(model: SceneModel) -> None:
     for variable in model.trainable_variables:
         if not np.all(np.isfinite(keras.ops.convert_to_numpy(variable))):
-            raise artifact.ExportError(f"weight {variable.path} of the model holds numbers that aren't finite; train anew.")
+            raise artifact.ExportError(f"weight {variable.path} of the model holds numbers that aren't finite.")
 
 
 def golden_values(model: SceneModel) -> Golden:
