@@ -225,8 +225,8 @@ class Inference(tf.Module):
             steps = (last - first) / tf.constant([max(number - 1.0, 1.0) for number in size])
             lines = (first[:, i, None] + steps[:, i, None] * np.arange(n, dtype=np.float32) for i, n in enumerate(size))
             return interpolate(tf.gather(values, index), *lines)
-        # A zero around all, for the fall-off beyond the edges, and more, so that the kernel's positions, which are shares
-        # of the extent, are powers of two times ours: rounding them twice would cost a digit.
+        # A zero around all, for the fall-off beyond the edges, and more, so that the kernel's positions, which are
+        # shares of the extent, are powers of two times ours: rounding them twice would cost a digit.
         sides = values.shape[1:].as_list()
         intervals = [1 << side.bit_length() for side in sides]
         around = [(1, interval - side) for interval, side in zip(intervals, sides, strict=True)]
