@@ -1,4 +1,4 @@
-"""Networks as Keras layers: recognition RNN, glimpse encoder, object decoder and the prior's RNN.
+"""Networks as Keras layers: the recognition RNN and the prior's RNN.
 
 The recognition RNN is the only sequential part of the model.  The image enters it once: its product with the gates'
 kernel is the same at every step and is computed before the loop.  Tensors cross `call`; distributions are built where
@@ -18,18 +18,14 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
+from asr_tf.autoencoder import ImageEncoder
+from asr_tf.distributions import certain_presence_logits
 from asr_tf.layers import MLP, LSTMCell, mean_pool
 from asr_tf.recurrence import Product, unroll
 from asr_tf.scene import PosteriorStatistics, PriorStatistics, SceneLatents
 from asr_tf.spatial_transformer import read_glimpses
 
-__all__ = [
-    "GlimpseEncoder",
-    "LatentNoise",
-    "ObjectDecoder",
-    "PriorNetwork",
-    "RecognitionNetwork",
-]
+__all__ = ["LatentNoise", "PriorNetwork", "RecognitionNetwork"]
 
 
 class LatentNoise(NamedTuple):
@@ -68,46 +64,6 @@ def _float32(x: tf.Tensor) -> tf.Tensor:
     return tf.cast(x, tf.float32)
 
 
-class GlimpseEncoder(keras.layers.Layer):
-    """Glimpse [..., G, G] to mean and log standard deviation of its appearance, each [..., Z]."""
-
-    def __init__(self, glimpse_size: int, units: Sequence[int], what_size: int, name: str):
-        super().__init__(name=name)
-        self.what_size = what_size
-        self.pixels = glimpse_size**2
-        self.mlp = MLP([self.pixels, *units, 2 * what_size], "softplus", "mlp")
-        self.built = True
-
-    def call(self, glimpses: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """float [..., G, G] to two float32 [..., Z]."""
-        flat = tf.reshape(glimpses, tf.concat([tf.shape(glimpses)[:-2], [self.pixels]], 0))
-        loc, log_scale = tf.split(_float32(self.mlp(flat)), 2, axis=-1)
-        return loc, log_scale
-
-
-class ObjectDecoder(keras.layers.Layer):
-    """Appearance [N, Z] to the object's image [N, G, G] in (0, 1)."""
-
-    def __init__(
-        self,
-        what_size: int,
-        units: Sequence[int],
-        glimpse_size: int,
-        initial_brightness: float,
-        name: str,
-    ):
-        super().__init__(name=name)
-        self.glimpse_size = glimpse_size
-        bias = math.log(initial_brightness / (1.0 - initial_brightness))
-        self.mlp = MLP([what_size, *units, glimpse_size**2], "softplus", "mlp", bias)
-        self.built = True
-
-    def call(self, what: tf.Tensor) -> tf.Tensor:
-        """float [N, Z] to float32 [N, G, G]."""
-        images = tf.sigmoid(_float32(self.mlp(what)))
-        return tf.reshape(images, [-1, self.glimpse_size, self.glimpse_size])
-
-
 class _WindowWeights(NamedTuple):
     """Weights of the shift and scale heads, but for the product of their first layers with the hidden state."""
 
@@ -136,6 +92,7 @@ class RecognitionNetwork(keras.layers.Layer):
         initial_shift_stddev: standard deviation of the shift latent at first; larger ones look farther around.
         scale_radius: how far the mean of the scale latent may go from there, None for any distance.
         image_pool: the LSTM sees means of squares of that many pixels a side; glimpses keep every pixel.
+        exact_count: the number of objects where every image has the same, which then isn't inferred.
         name: Keras name.
     """
 
@@ -152,6 +109,7 @@ class RecognitionNetwork(keras.layers.Layer):
         initial_shift_stddev: float = math.exp(-2.0),
         scale_radius: float | None = None,
         image_pool: int = 1,
+        exact_count: int | None = None,
         name: str = "recognition",
     ):
         super().__init__(name=name, autocast=False)  # latents stay float32
@@ -163,7 +121,9 @@ class RecognitionNetwork(keras.layers.Layer):
         self.image_projection = keras.layers.Dense(4 * rnn_units, use_bias=False)
         self.image_projection.build((None, self.pixels))
         self.cell = LSTMCell(2 + 1, rnn_units, "cell")
-        self.presence_head = MLP([rnn_units, head_units, 1], "relu", "presence_head", 1.0)
+        self.exact_count = exact_count
+        if exact_count is None:
+            self.presence_head = MLP([rnn_units, head_units, 1], "relu", "presence_head", 1.0)
         spread = math.log(initial_shift_stddev)
         self.shift_head = MLP(
             [rnn_units, head_units, 4], "relu", "shift_head", [0.0, 0.0, spread, spread]
@@ -171,7 +131,7 @@ class RecognitionNetwork(keras.layers.Layer):
         self.scale_head = MLP(
             [rnn_units + 2, head_units, 2], "relu", "scale_head", [initial_scale_latent, -2.0]
         )
-        self.encoder = GlimpseEncoder(glimpse_size, encoder_units, what_size, "encoder")
+        self.encoder = ImageEncoder((glimpse_size, glimpse_size), encoder_units, what_size, "encoder")
         self.built = True
 
     def call(
@@ -213,7 +173,11 @@ class RecognitionNetwork(keras.layers.Layer):
         """
         hiddens, decisions = self._unroll(images, noise)
         parts = tf.split(decisions, [2, 1, 2, 2, 1, 1], axis=-1)
-        presence_logits = _float32(self.presence_head(hiddens))[..., 0]
+        if self.exact_count is None:
+            presence_logits = _float32(self.presence_head(hiddens))[..., 0]
+        else:
+            certain = certain_presence_logits(self.exact_count, self.num_steps)
+            presence_logits = tf.broadcast_to(certain, tf.shape(hiddens)[:2])
         return PosteriorStatistics(*[presence_logits, *parts[2:], None, None]), parts[0], parts[1]
 
     def _unroll(self, images: tf.Tensor, noise: LatentNoise) -> tuple[tf.Tensor, tf.Tensor]:
@@ -306,6 +270,7 @@ class PriorNetwork(keras.layers.Layer):
         rnn_units, head_units: widths of the LSTM and of the heads' hidden layer.
         scale_loc, scale_log_scale: the scale latent's normal, learned from there if `learn_scale`.
         learn_scale: whether the scale latent's normal is the network's output.
+        exact_count: the number of objects where every scene has the same; None learns p(n).
         name: Keras name.
     """
 
@@ -318,15 +283,18 @@ class PriorNetwork(keras.layers.Layer):
         scale_loc: float,
         scale_log_scale: float,
         learn_scale: bool,
+        exact_count: int | None = None,
         name: str = "prior",
     ):
         super().__init__(name=name, autocast=False)  # latents stay float32
         self.learn_scale = learn_scale
         self.scale_stats = (scale_loc, scale_log_scale)
         self.cell = LSTMCell(3 + what_size, rnn_units, "cell")
-        self.presence_weights = self.add_weight(
-            shape=(num_steps,), initializer="zeros", dtype="float32", name="presence_weights"
-        )
+        self.num_steps, self.exact_count = num_steps, exact_count
+        if exact_count is None:
+            self.presence_weights = self.add_weight(
+                shape=(num_steps,), initializer="zeros", dtype="float32", name="presence_weights"
+            )
         self.shift_head = MLP(
             [rnn_units, head_units, 4], "relu", "shift_head", [0.0, 0.0, -0.5, -0.5]
         )
@@ -338,6 +306,8 @@ class PriorNetwork(keras.layers.Layer):
 
     def presence_logits(self) -> tf.Tensor:
         """float32 [T], the presence code's logits: ten times the weights, which Adam moves by its rate a step."""
+        if self.exact_count is not None:
+            return certain_presence_logits(self.exact_count, self.num_steps)
         return 10.0 * _float32(tf.convert_to_tensor(self.presence_weights))
 
     def initial_state(

@@ -5,23 +5,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from asr_tf.networks import (
-    LatentNoise,
-    ObjectDecoder,
-    PriorNetwork,
-    RecognitionNetwork,
-)
+from asr_tf.networks import LatentNoise, PriorNetwork, RecognitionNetwork
 from asr_tf.scene import SceneLatents
 
 
 @pytest.fixture(autouse=True)
 def _same_weights_every_time():
     keras.utils.set_random_seed(0)
-
-
-def test_decoder_starts_at_the_given_brightness():
-    objects = ObjectDecoder(4, (8,), 6, 0.1, "decoder")(tf.zeros([3, 4]))
-    np.testing.assert_allclose(objects, np.full((3, 6, 6), 0.1), atol=0.15)
 
 
 def recognition(canvas_size=(11, 14)):

@@ -10,6 +10,7 @@ from asr_tf.distributions.posterior import ScenePosterior
 from asr_tf.distributions.presence import (
     PresenceCode,
     RelaxedPresenceCode,
+    certain_presence_logits,
     code_of_count,
     relaxed_kl_estimate,
 )
@@ -23,6 +24,7 @@ __all__ = [
     "ScenePosterior",
     "SigmoidNormal",
     "TanhNormal",
+    "certain_presence_logits",
     "code_of_count",
     "normal_kl",
     "normal_log_prob",
