@@ -114,7 +114,8 @@ class BoundModel(keras.Model):
     Learning goes through Keras: `compile(optimizer)` and `fit` on batches
     `{"image": float32 [B, H, W, 1], "count": int32 [B] (optional)}`; only metrics look at the count.
 
-    A subclass has `seed` and `estimator`, makes its weights and `step`, calls `_prepare_training` and overrides `_score`.
+    A subclass has `seed` and `estimator`, makes its weights and `step`, calls `_prepare_training` and overrides
+    `_score`.
 
     Attributes:
         finds_objects: whether `infer` and `sample` return counts and boxes.
@@ -178,7 +179,7 @@ class BoundModel(keras.Model):
     ) -> tuple[tf.Tensor, dict[str, tf.Tensor], SceneStatistics | None]:
         """The loss, and what it is made of by name: batch means in nats, penalties unweighted."""
         terms, statistics = self._score(images, seed, estimator, **noise_options)
-        penalties = [rule.penalty(statistics) for rule in self.constraints]
+        penalties = [] if statistics is None else [rule.penalty(statistics) for rule in self.constraints]
         means = _batch_means([*terms, *penalties])
         strengths = [1.0] * len(terms) + [rule.strength for rule in self.constraints]
         loss = tf.add_n([weight * mean for weight, mean in zip(strengths, means, strict=True)])

@@ -1,9 +1,9 @@
 """Every number that a model and scenes alone determine; `asr_tf.evaluation` makes a report of them.
 
 Contract: the same model, scenes and seed give the same numbers; what isn't known (an image folder
-has neither counts nor boxes, a plain autoencoder finds none) is left out.  Counts, boxes and reconstructions are those of the
-deterministic `infer`; the bound takes one sample of the continuous latents an image and integrates
-the count out exactly, whatever training used.
+has neither counts nor boxes, a plain autoencoder finds none) is left out.  Counts, boxes and
+reconstructions are those of the deterministic `infer`; the bound takes one sample of the continuous
+latents an image and integrates the count out exactly, whatever training used.
 """
 
 from __future__ import annotations
@@ -162,7 +162,8 @@ def _objective_report(
         lambda batch, batch_seed: model.objective(batch, batch_seed, estimator="enumerate")
     )
     test_step = tf.function(lambda batch: model.test_step({"image": batch}))
-    terms, penalties, fields = [], [], ()
+    terms, penalties = [], []
+    fields: tuple[str, ...] = ()
     for index, (batch, wanted) in enumerate(_batches(images, batch_size)):
         batch = tf.constant(batch)
         batch_terms = terms_of(batch, tf.constant([seed, index]))

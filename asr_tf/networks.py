@@ -23,6 +23,7 @@ from asr_tf.distributions import certain_presence_logits
 from asr_tf.layers import MLP, LSTMCell, mean_pool
 from asr_tf.recurrence import Product, unroll
 from asr_tf.scene import PosteriorStatistics, PriorStatistics, SceneLatents
+from asr_tf.second_look import SecondLook
 from asr_tf.spatial_transformer import read_glimpses
 
 __all__ = ["LatentNoise", "PriorNetwork", "RecognitionNetwork"]
@@ -93,6 +94,7 @@ class RecognitionNetwork(keras.layers.Layer):
         scale_radius: how far the mean of the scale latent may go from there, None for any distance.
         image_pool: the LSTM sees means of squares of that many pixels a side; glimpses keep every pixel.
         exact_count: the number of objects where every image has the same, which then isn't inferred.
+        second_look: side of the region by which a window is corrected / side of the window, None for no correction.
         name: Keras name.
     """
 
@@ -110,6 +112,7 @@ class RecognitionNetwork(keras.layers.Layer):
         scale_radius: float | None = None,
         image_pool: int = 1,
         exact_count: int | None = None,
+        second_look: float | None = None,
         name: str = "recognition",
     ):
         super().__init__(name=name, autocast=False)  # latents stay float32
@@ -131,6 +134,7 @@ class RecognitionNetwork(keras.layers.Layer):
         self.scale_head = MLP(
             [rnn_units + 2, head_units, 2], "relu", "scale_head", [initial_scale_latent, -2.0]
         )
+        self.second_look = None if second_look is None else SecondLook(canvas_size, second_look)
         self.encoder = ImageEncoder((glimpse_size, glimpse_size), encoder_units, what_size, "encoder")
         self.built = True
 
@@ -171,14 +175,27 @@ class RecognitionNetwork(keras.layers.Layer):
             The posterior's statistics, None for those of the appearance; shift latents [B, T, 2]; scale latents
             [B, T, 1].
         """
-        hiddens, decisions = self._unroll(images, noise)
-        parts = tf.split(decisions, [2, 1, 2, 2, 1, 1], axis=-1)
+        # With a second look, the RNN chooses by the means, and the correction is made of all steps at once.
+        steps_noise = noise if self.second_look is None else tf.nest.map_structure(tf.zeros_like, noise)
+        hiddens, decisions = self._unroll(images, steps_noise)
+        latents, shift_stats, scale_stats = tf.split(decisions, [3, 4, 2], axis=-1)
+        shift_latent, scale_latent = tf.split(latents, [2, 1], axis=-1)
+        if self.second_look is not None:
+            shift_stats, scale_stats = self.second_look(images, shift_stats, scale_stats)
+            scale_stats = tf.concat([self._bounded(scale_stats[..., :1]), scale_stats[..., 1:]], -1)
+            shift_latent = shift_stats[..., :2] + tf.exp(shift_stats[..., 2:]) * noise.shift
+            scale_latent = scale_stats[..., :1] + tf.exp(scale_stats[..., 1:]) * noise.scale
         if self.exact_count is None:
             presence_logits = _float32(self.presence_head(hiddens))[..., 0]
         else:
             certain = certain_presence_logits(self.exact_count, self.num_steps)
             presence_logits = tf.broadcast_to(certain, tf.shape(hiddens)[:2])
-        return PosteriorStatistics(*[presence_logits, *parts[2:], None, None]), parts[0], parts[1]
+        shift_loc, shift_log_scale = tf.split(shift_stats, 2, axis=-1)
+        scale_loc, scale_log_scale = tf.split(scale_stats, 2, axis=-1)
+        posterior = PosteriorStatistics(
+            presence_logits, shift_loc, shift_log_scale, scale_loc, scale_log_scale, None, None
+        )
+        return posterior, shift_latent, scale_latent
 
     def _unroll(self, images: tf.Tensor, noise: LatentNoise) -> tuple[tf.Tensor, tf.Tensor]:
         """Hidden states [B, T, units] and decisions [B, T, 9] (see `_window`)."""
@@ -210,6 +227,13 @@ class RecognitionNetwork(keras.layers.Layer):
             _, rest = unroll(self._step, kernels, (projection, weights), state, draws[1:], self.num_steps - 1)
             hiddens, decisions = tf.concat([hiddens, rest[0]], 0), tf.concat([decisions, rest[1]], 0)
         return tf.transpose(hiddens, [1, 0, 2]), tf.transpose(decisions, [1, 0, 2])
+
+    def _bounded(self, scale_loc: tf.Tensor) -> tf.Tensor:
+        """The mean of the scale latent, kept within its radius."""
+        if self.scale_radius is None:
+            return scale_loc
+        offset = (scale_loc - self.scale_centre) / self.scale_radius
+        return self.scale_centre + self.scale_radius * tf.tanh(offset)
 
     @staticmethod
     def _seen(decision: tf.Tensor, hidden: tf.Tensor) -> tf.Tensor:
@@ -251,9 +275,7 @@ class RecognitionNetwork(keras.layers.Layer):
         for_scale += tf.matmul(tf.cast(tf.tanh(shift_latent), for_scale.dtype), weights.from_shift)
         scale_stats = _float32(tf.matmul(tf.nn.relu(for_scale), weights.scale_kernel) + weights.scale_bias)
         scale_loc, scale_log_scale = tf.split(scale_stats, 2, axis=-1)
-        if self.scale_radius is not None:
-            offset = (scale_loc - self.scale_centre) / self.scale_radius
-            scale_loc = self.scale_centre + self.scale_radius * tf.tanh(offset)
+        scale_loc = self._bounded(scale_loc)
         scale_latent = scale_loc + tf.exp(scale_log_scale) * draws[:, 2:]
         return tf.concat([shift_latent, scale_latent, shift_stats, scale_loc, scale_log_scale], -1)
 

@@ -169,7 +169,7 @@ def samples(
     """
     tiles = scene_tiles(images, boxes, counts)
     num_columns = _columns_that_fit(tiles)
-    captions = [""] * len(tiles) if counts is None else [f"{n} object{'s' * (n != 1)}" for n in counts]
+    captions = [""] * len(tiles) if counts is None else [_objects(n) for n in counts]
     cells = [_Cell(tile, caption) for tile, caption in zip(tiles, captions, strict=True)]
     rows = [cells[start : start + num_columns] for start in range(0, len(cells), num_columns)]
     return _sheet(rows, title, 0 if boxes is None else np.shape(boxes)[1])
@@ -304,6 +304,10 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
     partial = f"{os.fspath(path)}.partial"
     figure.savefig(partial, dpi=_DPI, format="png")
     os.replace(partial, path)
+
+
+def _objects(count: int) -> str:
+    return "1 object" if count == 1 else f"{count} objects"
 
 
 def _columns_that_fit(tiles: np.ndarray) -> int:

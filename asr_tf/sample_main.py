@@ -7,6 +7,7 @@ Example:
 from __future__ import annotations
 
 import pathlib
+from typing import Any
 
 from absl import flags
 
@@ -76,15 +77,12 @@ def _main() -> None:
         scenes = model.sample(size, seed=(_FLAGS.seed, start), **options)
         chunks.append({name: keras.ops.convert_to_numpy(value) for name, value in scenes.items()})
     drawn = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
-    picture = tiles.draw_boxes_grid(
-        drawn["images"][:_MOST_IN_PICTURE],
-        *(drawn[name][:_MOST_IN_PICTURE] for name in ("boxes", "count") if name in drawn),
-    )
+    shown = {name: values[:_MOST_IN_PICTURE] for name, values in drawn.items()}
+    picture = tiles.draw_boxes_grid(shown["images"], shown.get("boxes"), shown.get("count"))
     Image.fromarray(picture).save(target.path / "samples.png")
-    kept = {"images": "images", "count": "counts", "boxes": "boxes"}
-    np.savez_compressed(
-        target.path / "samples.npz", **{kept[name]: drawn[name] for name in kept if name in drawn}
-    )
+    names = {"images": "images", "count": "counts", "boxes": "boxes"}
+    kept: dict[str, Any] = {names[name]: values for name, values in drawn.items() if name in names}
+    np.savez_compressed(target.path / "samples.npz", **kept)
     shares = ""
     if model.finds_objects:
         counts, numbers = np.unique(drawn["count"], return_counts=True)

@@ -68,6 +68,7 @@ class SceneNetwork(BoundModel):
         air_presence_logits: Sequence[float] = (4.0, -4.0),
         air_anneal_steps: int = 10_000,
         exact_count: int | None = None,
+        second_look: float | None = None,
         estimator: str = "enumerate",
         temperature: float = 0.1,
         observation: str = "bernoulli",
@@ -130,6 +131,8 @@ class SceneNetwork(BoundModel):
         check_range("ASRModel.initial_brightness", initial_brightness, 1e-4, 1.0 - 1e-4)
         if exact_count is not None:
             check_range("ASRModel.exact_count", exact_count, 0, num_steps)
+        if second_look is not None:
+            check_range("ASRModel.second_look", second_look, 1.0, 4.0)
         check_choice("ASRModel.prior", prior, PRIORS)
         check_choice("ASRModel.estimator", estimator, objective.ESTIMATORS)
         check_choice("ASRModel.observation", observation, OBSERVATION_MODELS)
@@ -162,6 +165,7 @@ class SceneNetwork(BoundModel):
             None if scale_bound is None else scale_bound * scale_prior_scale,
             image_pool,
             exact_count,
+            second_look,
         )
         units = tuple(decoder_units)
         glimpse = (glimpse_size, glimpse_size)

@@ -1,7 +1,7 @@
 """What each penalty, the number of steps and the number of images are worth, on mnist count13.
 
-    python -m benchmarks.ablation --minutes=2            runs what isn't there yet, adds lines to docs/results/ablation.jsonl
-    python -m benchmarks.ablation --minutes=2 --plot     draws docs/images/ablation.png from the lines
+    python -m benchmarks.ablation --minutes=2           runs what isn't there, adds lines to docs/results/ablation.jsonl
+    python -m benchmarks.ablation --minutes=2 --plot    draws docs/images/ablation.png from the lines
 
 Each run is a cell of `benchmarks.reproduce` with one more line of gin.  Strengths are factors of those that
 scenes/mnist_count13.gin sets.

@@ -1,8 +1,9 @@
 """The paper's comparison, one command a cell.
 
-    python -m benchmarks.reproduce --cell=asr/mnist/count13 --seed=0 --minutes=5    trains, evaluates, adds a line
-    python -m benchmarks.reproduce --list                                           the cells, and which are there
-    python -m benchmarks.reproduce --table                                          writes docs/RESULTS.md from the lines
+    python -m benchmarks.reproduce --cell=asr/mnist/count13 --seed=0 --minutes=5
+                                                               trains, evaluates, adds a line
+    python -m benchmarks.reproduce --list                      the cells, and which are there
+    python -m benchmarks.reproduce --table                     writes docs/RESULTS.md from the lines
 
 A cell is MODEL/DATA/SETTING.  Its line in docs/results/cells.jsonl holds `cell`, `seed`, `minutes`, the keys of
 report.json and `curve`, the reports of the training.  A cell that was run again counts once, with its last line.
@@ -13,6 +14,7 @@ ASR_TF_TEST_DATA names, else ../shared/data beside the checkout.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import pathlib
@@ -127,7 +129,9 @@ def run_cell(
     """
     from asr_tf import configuration, evaluation, training
 
-    name = "_".join([*cell, f"seed{seed}", f"{minutes:g}min", *(_short(binding) for binding in bindings)])
+    name = "_".join([*cell, f"seed{seed}", f"{minutes:g}min"])
+    if bindings:
+        name += "_" + hashlib.sha256("\n".join(bindings).encode()).hexdigest()[:8]
     workdir = str(runs / name)
     configuration.parse(cell.gin_files, bindings)
     training.train(workdir, seed=seed, max_minutes=minutes, manual_dir=str(data))
@@ -141,7 +145,7 @@ def run_cell(
     with output.open("a", encoding="utf-8") as file:
         file.write(json.dumps(row) + "\n")
     if not bindings:
-        _draw_samples(workdir, PICTURES / f"{'_'.join([*cell, f'seed{seed}', f'{minutes:g}min'])}.png")
+        _draw_samples(workdir, PICTURES / f"{name}.png")
     return row
 
 
@@ -157,11 +161,6 @@ def _draw_samples(workdir: str, path: pathlib.Path) -> None:
     boxes = [drawn[key] for key in ("boxes", "count") if key in drawn]
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(tiles.draw_boxes_grid(drawn["images"], *boxes, zoom=2)).save(path)
-
-
-def _short(binding: str) -> str:
-    """A gin line as part of a folder's name."""
-    return "".join(letter if letter.isalnum() or letter in "._-" else "" for letter in binding)
 
 
 def _rounded(value: float | None) -> float | None:

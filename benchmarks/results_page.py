@@ -130,7 +130,9 @@ def _goals(setting: str, minutes: float) -> list[_Goal]:
     return [_Goal(COUNT, 0.97 if short else 0.99), _Goal(ALLOWED, 0.99)]
 
 
-def _against(rows: Sequence[Row], asr: _Group, data: str, setting: str, minutes: float) -> list[tuple[str, str, str]]:
+def _against(
+    rows: Sequence[Row], asr: _Group, data: str, setting: str, minutes: float
+) -> list[tuple[str, str, str]]:
     """AIR-ASR beside each baseline of the same budget: what is compared, the two numbers, whether it is better."""
     found = []
     for model in ("air", "air_pprior"):
@@ -171,9 +173,9 @@ def _goal_lines(rows: Sequence[Row]) -> list[str]:
 _INTRODUCTION = """# Results
 
 The comparison of Xu et al. (NeurIPS 2019): a plain VAE of the whole image, AIR with its fixed prior, AIR-pPrior with a
-learned prior, and AIR-ASR with the learned prior and the rules, on scenes of MNIST digits and dSprites shapes. All models
-get the same minutes of training on the same two cores, the same batches and the same evaluation on 1,000 (one seed) test
-images a count set. A mean over several seeds has its standard deviation beside it. This page is written by
+learned prior, and AIR-ASR with the learned prior and the rules, on scenes of MNIST digits and dSprites shapes. All
+models get the same minutes of training on two cores, the same batches and the same evaluation on the same test images.
+A mean over several seeds has its standard deviation beside it. This page is written by
 `python -m benchmarks.reproduce --table` from [results/cells.jsonl](results/cells.jsonl), whose lines
 `python -m benchmarks.reproduce --cell=MODEL/DATA/SETTING --seed=SEED --minutes=MINUTES` adds.
 
@@ -182,6 +184,11 @@ images a count set. A mean over several seeds has its standard deviation beside 
 an IoU of 0.5. In `overlap3` every scene has three objects and all models are told so (`ASRModel.exact_count`), so
 that their counts are right by construction.
 """
+
+
+def _command(row: Row) -> str:
+    flags = f"--cell={row['cell']} --seed={row['seed']} --minutes={row['minutes']:g}"
+    return f"    python -m benchmarks.reproduce {flags}"
 
 
 def page(rows: Sequence[Row]) -> str:
@@ -198,12 +205,8 @@ def page(rows: Sequence[Row]) -> str:
                 strip = f"{model}_{data}_{setting}_seed0_5min.png"
                 if (PICTURES / strip).is_file():
                     parts.append(f"{_TITLES[model]}, sampled: ![samples](results/samples/{strip})\n")
-            commands = [
-                f"    python -m benchmarks.reproduce --cell={row['cell']} --seed={row['seed']} --minutes={row['minutes']:g}"
-                for row in seen
-            ]
-            if commands:
-                parts += ["Commands:\n", *sorted(commands), ""]
+            if seen:
+                parts += ["Commands:\n", *sorted(_command(row) for row in seen), ""]
     return "\n".join(parts).rstrip() + "\n"
 
 

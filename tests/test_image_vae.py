@@ -15,7 +15,8 @@ CANVAS = (6, 8)
 
 
 def tiny(**settings):
-    return ImageVAE(**{"canvas_size": CANVAS, "what_size": 3, "encoder_units": (10,), "decoder_units": (10,), **settings})
+    sizes = {"canvas_size": CANVAS, "what_size": 3, "encoder_units": (10,), "decoder_units": (10,)}
+    return ImageVAE(**{**sizes, **settings})
 
 
 def images(n=5, seed=0):

@@ -27,6 +27,7 @@ LEVELS = {
     "layers": 2,
     "autoencoder": 2,
     "networks": 2,
+    "second_look": 2,
     "optimizer": 2,
     "objective": 3,
     "bound_model": 3,
