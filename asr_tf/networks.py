@@ -1,4 +1,4 @@
-"""Networks as Keras layers: the recognition RNN and the prior's RNN.
+"""The recognition RNN as a Keras layer, and the noise that its samples are made of.
 
 The recognition RNN is the only sequential part of the model.  The image enters it once: its product with the gates'
 kernel is the same at every step and is computed before the loop.  Tensors cross `call`; distributions are built where
@@ -22,11 +22,11 @@ from asr_tf.autoencoder import ImageEncoder
 from asr_tf.distributions import certain_presence_logits
 from asr_tf.layers import MLP, LSTMCell, mean_pool
 from asr_tf.recurrence import Product, unroll
-from asr_tf.scene import PosteriorStatistics, PriorStatistics, SceneLatents
+from asr_tf.scene import PosteriorStatistics, SceneLatents
 from asr_tf.second_look import SecondLook
 from asr_tf.spatial_transformer import read_glimpses
 
-__all__ = ["LatentNoise", "PriorNetwork", "RecognitionNetwork"]
+__all__ = ["LatentNoise", "RecognitionNetwork"]
 
 
 class LatentNoise(NamedTuple):
@@ -278,108 +278,3 @@ class RecognitionNetwork(keras.layers.Layer):
         scale_loc = self._bounded(scale_loc)
         scale_latent = scale_loc + tf.exp(scale_log_scale) * draws[:, 2:]
         return tf.concat([shift_latent, scale_latent, shift_stats, scale_loc, scale_log_scale], -1)
-
-
-class PriorNetwork(keras.layers.Layer):
-    """p(z_t | z_<t): an LSTM over the previous steps' latents, with heads for shift and scale, and a learned count.
-
-    The logits of the presence code are T free weights and look at no latents, so that p(n) is a learned categorical
-    distribution and scenes with a given number of objects can be drawn exactly, without rejection.
-
-    Args:
-        num_steps: T.
-        what_size: Z.
-        rnn_units, head_units: widths of the LSTM and of the heads' hidden layer.
-        scale_loc, scale_log_scale: the scale latent's normal, learned from there if `learn_scale`.
-        learn_scale: whether the scale latent's normal is the network's output.
-        exact_count: the number of objects where every scene has the same; None learns p(n).
-        name: Keras name.
-    """
-
-    def __init__(
-        self,
-        num_steps: int,
-        what_size: int,
-        rnn_units: int,
-        head_units: int,
-        scale_loc: float,
-        scale_log_scale: float,
-        learn_scale: bool,
-        exact_count: int | None = None,
-        name: str = "prior",
-    ):
-        super().__init__(name=name, autocast=False)  # latents stay float32
-        self.learn_scale = learn_scale
-        self.scale_stats = (scale_loc, scale_log_scale)
-        self.cell = LSTMCell(3 + what_size, rnn_units, "cell")
-        self.num_steps, self.exact_count = num_steps, exact_count
-        if exact_count is None:
-            self.presence_weights = self.add_weight(
-                shape=(num_steps,), initializer="zeros", dtype="float32", name="presence_weights"
-            )
-        self.shift_head = MLP(
-            [rnn_units, head_units, 4], "relu", "shift_head", [0.0, 0.0, -0.5, -0.5]
-        )
-        if learn_scale:
-            self.scale_head = MLP(
-                [rnn_units, head_units, 2], "relu", "scale_head", self.scale_stats
-            )
-        self.built = True
-
-    def presence_logits(self) -> tf.Tensor:
-        """float32 [T], the presence code's logits: ten times the weights, which Adam moves by its rate a step."""
-        if self.exact_count is not None:
-            return certain_presence_logits(self.exact_count, self.num_steps)
-        return 10.0 * _float32(tf.convert_to_tensor(self.presence_weights))
-
-    def initial_state(
-        self, batch_size: tf.Tensor | int
-    ) -> tuple[int, tuple[tf.Tensor, tf.Tensor]]:
-        """What `step` starts from: step 0 and the RNN's zeros."""
-        return 0, self.cell.initial_state(batch_size)
-
-    def heads(self, hidden: tf.Tensor, presence_logits: tf.Tensor) -> PriorStatistics:
-        """Statistics from the RNN's output [..., units] and the same steps' presence logits [...]."""
-        shift_loc, shift_log_scale = tf.split(_float32(self.shift_head(hidden)), 2, axis=-1)
-        if self.learn_scale:
-            scale_loc, scale_log_scale = tf.split(_float32(self.scale_head(hidden)), 2, axis=-1)
-        else:
-            scale_loc, scale_log_scale = (
-                tf.fill(tf.shape(shift_loc[..., :1]), value) for value in self.scale_stats
-            )
-        return PriorStatistics(
-            presence_logits, shift_loc, shift_log_scale, scale_loc, scale_log_scale
-        )
-
-    def step(
-        self, previous: SceneLatents, state: tuple[int, tuple[tf.Tensor, tf.Tensor]]
-    ) -> tuple[PriorStatistics, tuple[int, tuple[tf.Tensor, tf.Tensor]]]:
-        """One step of sampling.
-
-        Args:
-            previous: latents of the step before, [N, ...] each; zeros before the first.
-            state: the step's number and the RNN's state, from `initial_state` or the step before.
-
-        Returns:
-            The step's statistics, [N, ...] each, and the next state.
-        """
-        t, rnn_state = state
-        inputs = tf.concat([previous.shift_latent, previous.scale_latent, previous.what], -1)
-        rnn_state = self.cell(inputs, rnn_state)
-        logits = tf.fill(tf.shape(inputs)[:1], self.presence_logits()[t])
-        return self.heads(rnn_state[0], logits), (t + 1, rnn_state)
-
-    def call(self, latents: SceneLatents) -> PriorStatistics:
-        """Statistics of every step, each given the inferred latents of the steps before it.
-
-        Args:
-            latents: float [B, T, ...] each.
-
-        Returns:
-            Statistics, [B, T, ...] each.
-        """
-        values = tf.concat([latents.shift_latent, latents.scale_latent, latents.what], -1)
-        previous = tf.pad(tf.transpose(values, [1, 0, 2])[:-1], [[1, 0], [0, 0], [0, 0]])
-        hiddens = self.cell.unroll(previous)
-        presence_logits = tf.broadcast_to(self.presence_logits(), tf.shape(values)[:2])
-        return self.heads(tf.transpose(hiddens, [1, 0, 2]), presence_logits)

@@ -25,8 +25,10 @@ from asr_tf.checks import check_choice, check_positive, check_range
 from asr_tf.constraints import SceneStatistics
 from asr_tf.distributions import PresenceCode, certain_presence_logits
 from asr_tf.memory import keep_freed_memory
-from asr_tf.networks import LatentNoise, PriorNetwork, RecognitionNetwork
+from asr_tf.networks import LatentNoise, RecognitionNetwork
 from asr_tf.observation import OBSERVATION_MODELS, negative_log_likelihood
+from asr_tf.pair_placement import PairPlacement
+from asr_tf.prior_network import PriorNetwork
 from asr_tf.scene import ObjectiveTerms, PriorStatistics, SceneLatents, window_boxes
 from asr_tf.spatial_transformer import write_objects
 
@@ -63,6 +65,7 @@ class SceneNetwork(BoundModel):
         scale_prior_loc: float = -1.0,
         scale_prior_scale: float = math.sqrt(0.05),
         learn_scale_prior: bool = False,
+        placement_grid: int | None = 25,
         scale_bound: float | None = None,
         initial_shift_stddev: float = math.exp(-2.0),
         air_presence_logits: Sequence[float] = (4.0, -4.0),
@@ -95,6 +98,8 @@ class SceneNetwork(BoundModel):
             scale_prior_loc, scale_prior_scale: normal over the scale latent; sigmoid(loc) is the typical window side
                 as a share of the shorter canvas side.
             learn_scale_prior: learn the scale's normal from there (autoregressive prior only).
+            placement_grid: the learned prior places objects by weights of so many times so many cells of the canvas,
+                which lets it keep them apart; None for a normal a step (autoregressive prior only).
             scale_bound: how many of these standard deviations the posterior's mean may be from the prior's, None for
                 any number; keeps a window from growing over several objects early in training.
             initial_shift_stddev: where the posterior's standard deviation of the shift latent starts; with more,
@@ -129,6 +134,8 @@ class SceneNetwork(BoundModel):
         if len(canvas_size) != 2:
             raise ValueError(f"ASRModel.canvas_size must be (H, W), got {canvas_size!r}.")
         check_range("ASRModel.initial_brightness", initial_brightness, 1e-4, 1.0 - 1e-4)
+        if placement_grid is not None:
+            check_range("ASRModel.placement_grid", placement_grid, 4, 200)
         if exact_count is not None:
             check_range("ASRModel.exact_count", exact_count, 0, num_steps)
         if second_look is not None:
@@ -172,7 +179,8 @@ class SceneNetwork(BoundModel):
         self.decoder = ImageDecoder(what_size, units, glimpse, initial_brightness, "decoder")
         if prior == "autoregressive":
             self.prior_network = PriorNetwork(
-                num_steps, what_size, rnn_units, head_units, *self._scale_prior, learn_scale_prior, exact_count
+                num_steps, what_size, rnn_units, head_units, *self._scale_prior, learn_scale_prior, exact_count,
+                None if placement_grid is None else PairPlacement(self.canvas_size, placement_grid),
             )
         self.step = self._counter("step")
         self.built = True
@@ -232,10 +240,10 @@ class SceneNetwork(BoundModel):
             return self._nll(images[:, tf.newaxis], canvases)
 
         if estimator == "enumerate":
-            terms = objective.enumerated_terms(posterior, prior, drawn, nll)
+            terms = objective.enumerated_terms(posterior, prior, drawn, nll, latents.shift_latent)
         else:
             terms = objective.concrete_terms(
-                posterior, prior, drawn, nll, self.temperature, presence_seed
+                posterior, prior, drawn, nll, self.temperature, presence_seed, latents.shift_latent
             )
         code = PresenceCode(posterior.presence_logits)
         statistics = SceneStatistics(

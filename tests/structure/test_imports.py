@@ -28,6 +28,8 @@ LEVELS = {
     "autoencoder": 2,
     "networks": 2,
     "second_look": 2,
+    "pair_placement": 2,
+    "prior_network": 2,
     "optimizer": 2,
     "objective": 3,
     "bound_model": 3,
