@@ -15,12 +15,12 @@ expected and what came.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
 
-from asr_tf import inference
+from asr_tf.inference import Inference
 from asr_tf.scene_model import SceneModel
 
 __all__ = ["MOST_PARTICLES", "MOST_SAMPLES", "ServedModel"]
@@ -63,6 +63,7 @@ class ServedModel(tf.Module):
         super().__init__(name="asr")
         # The variables, not the model: it would be saved with all that Keras attaches to it.
         self.served_variables = [variable.value for variable in model.variables]
+        self._inference = Inference(model)
         height, width = model.canvas_size
         images = tf.TensorSpec([None, height, width, 1], tf.float32, "images")
         objects = (
@@ -76,27 +77,20 @@ class ServedModel(tf.Module):
             return tf.TensorSpec(number.shape, number.dtype, name)
 
         def infer(images: tf.Tensor) -> dict[str, tf.Tensor]:
-            with tf.control_dependencies(_checks_of_images(images)):
-                return inference.infer(model, tf.identity(images))
+            return self._inference.infer(_checked_images(images, model))
 
         def sample(num_samples: tf.Tensor, seed: tf.Tensor, num_objects: tf.Tensor) -> dict[str, tf.Tensor]:
-            checks = [
-                _check_range("num_samples", num_samples, 1, MOST_SAMPLES),
-                _check_range("num_objects", num_objects, -1, model.num_steps),
-            ]
-            with tf.control_dependencies(checks):
-                return model.sample(tf.identity(num_samples), seed, tf.identity(num_objects))
+            num_samples = _checked_number("num_samples", num_samples, 1, MOST_SAMPLES)
+            num_objects = _checked_number("num_objects", num_objects, -1, model.num_steps)
+            return model.sample(num_samples, _checked_shape("seed", seed, [2]), num_objects)
 
         def render(z_what: tf.Tensor, boxes: tf.Tensor, presence: tf.Tensor) -> dict[str, tf.Tensor]:
-            with tf.control_dependencies(_checks_of_objects(z_what, boxes, presence)):
-                scenes = (tf.identity(part) for part in (z_what, boxes, presence))
-                return {"images": inference.draw(model, *scenes)}
+            return {"images": self._inference.draw(*_checked_objects(z_what, boxes, presence, model))}
 
         def log_likelihood(images: tf.Tensor, num_particles: tf.Tensor, seed: tf.Tensor) -> dict[str, tf.Tensor]:
-            checks = [*_checks_of_images(images), _check_range("num_particles", num_particles, 1, MOST_PARTICLES)]
-            with tf.control_dependencies(checks):
-                nats = model.log_likelihood(tf.identity(images), tf.identity(num_particles), seed)
-            return {"log_likelihood": nats}
+            num_particles = _checked_number("num_particles", num_particles, 1, MOST_PARTICLES)
+            images, seed = _checked_images(images, model), _checked_shape("seed", seed, [2])
+            return {"log_likelihood": model.log_likelihood(images, num_particles, seed)}
 
         def served(function: Callable[..., Any], *specs: tf.TensorSpec) -> Any:
             return tf.function(function, input_signature=specs, autograph=False)
@@ -143,42 +137,66 @@ class ServedModel(tf.Module):
 
 def _assert(condition: tf.Tensor, *message: Any) -> tf.Operation:
     """Fails with InvalidArgument where the condition, bool [], is false.  (`tf.debugging.Assert` adds a branch.)"""
-    return tf.raw_ops.Assert(condition=condition, data=[tf.convert_to_tensor(part) for part in message])
+    data = [tf.convert_to_tensor(part) for part in message]
+    return tf.raw_ops.Assert(condition=condition, data=data, summarize=8)
 
 
-def _check_range(name: str, value: tf.Tensor, low: int, high: int) -> tf.Operation:
-    return _assert((value >= low) & (value <= high), f"{name} must be between {low} and {high}, got", value)
+def _after(checks: Sequence[tf.Operation], value: tf.Tensor) -> tf.Tensor:
+    """The value, which is there once the checks have passed."""
+    with tf.control_dependencies(checks):
+        return tf.identity(value)
 
 
-def _check_not_empty(name: str, value: tf.Tensor) -> tf.Operation:
-    return _assert(tf.shape(value)[0] > 0, f"{name} must hold at least one image, got shape", tf.shape(value))
+def _checked_shape(name: str, value: tf.Tensor, shape: Sequence[int | None]) -> tf.Tensor:
+    """The value, if it is of this shape; None at the front stands for one or more.
+
+    A consumer may feed any shape, whatever the signature says.
+    """
+    # An input of unknown shape: TensorFlow would take the check for granted, by the signature.
+    fed = tf.shape(tf.raw_ops.PlaceholderWithDefault(input=value, shape=tf.TensorShape(None)))
+    batched = shape[:1] == [None]
+    rest = tf.constant(shape[1:] if batched else shape, tf.int32)
+    same = tf.raw_ops.Equal(x=fed[1:] if batched else fed, y=rest, incompatible_shape_error=False)
+    wanted = str(list(shape)).replace("None", "N")
+    checks = [_assert((tf.size(fed) == len(shape)) & tf.reduce_all(same), f"{name} must have shape {wanted}, got", fed)]
+    if batched:
+        checks.append(_assert(fed[0] > 0, f"{name} must have shape {wanted} with N of 1 or more, got", fed))
+    return _after(checks, value)
 
 
-def _checks_of_fractions(name: str, values: tf.Tensor) -> list[tf.Operation]:
-    """Numbers from 0 to 1; both extremes are NaN where one of them is."""
-    low, high = tf.reduce_min(values), tf.reduce_max(values)
-    return [
+def _checked_number(name: str, value: tf.Tensor, low: int, high: int) -> tf.Tensor:
+    value = _checked_shape(name, value, [])
+    return _after([_assert((value >= low) & (value <= high), f"{name} must be from {low} to {high}, got", value)], value)
+
+
+def _checked_fractions(name: str, values: tf.Tensor) -> tf.Tensor:
+    """The values, if all are from 0 to 1."""
+    low, high = tf.reduce_min(values), tf.reduce_max(values)  # NaN, both, where one of the values is
+    checks = [
         _assert(~tf.math.is_nan(low + high), f"{name} must not hold NaN"),
         _assert(~((low < 0.0) | (high > 1.0)), f"{name} must lie in [0, 1], got values from", low, "to", high),
     ]
+    return _after(checks, values)
 
 
-def _checks_of_images(images: tf.Tensor) -> list[tf.Operation]:
-    return [_check_not_empty("images", images), *_checks_of_fractions("images", images)]
+def _checked_images(images: tf.Tensor, model: SceneModel) -> tf.Tensor:
+    return _checked_fractions("images", _checked_shape("images", images, [None, *model.canvas_size, 1]))
 
 
-def _checks_of_objects(z_what: tf.Tensor, boxes: tf.Tensor, presence: tf.Tensor) -> list[tf.Operation]:
+def _checked_objects(
+    z_what: tf.Tensor, boxes: tf.Tensor, presence: tf.Tensor, model: SceneModel
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    z_what = _checked_shape("z_what", z_what, [None, model.num_steps, model.what_size])
+    boxes = _checked_shape("boxes", boxes, [None, model.num_steps, 4])
+    presence = _checked_shape("presence", presence, [None, model.num_steps])
     sizes = [tf.shape(part)[0] for part in (z_what, boxes, presence)]
+    same = (sizes[0] == sizes[1]) & (sizes[0] == sizes[2])
     starts, ends = tf.split(boxes, 2, axis=-1)
-    return [
-        _check_not_empty("presence", presence),
-        _assert(
-            (sizes[0] == sizes[1]) & (sizes[0] == sizes[2]),
-            "z_what, boxes and presence must be of the same number of scenes, got",
-            tf.stack(sizes),
-        ),
+    checks = [
+        _assert(same, "z_what, boxes and presence must be of as many scenes each, got", tf.stack(sizes)),
         _assert(tf.reduce_all(tf.math.is_finite(z_what)), "z_what must hold finite numbers"),
         _assert(tf.reduce_all(tf.math.is_finite(boxes)), "boxes must hold finite numbers"),
         _assert(tf.reduce_all(starts <= ends), "boxes must be [ymin, xmin, ymax, xmax] with ymin <= ymax, xmin <= xmax"),
-        *_checks_of_fractions("presence", presence),
     ]
+    presence = _checked_fractions("presence", presence)
+    return _after(checks, z_what), _after(checks, boxes), _after(checks, presence)
