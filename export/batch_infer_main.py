@@ -78,15 +78,16 @@ def _main() -> None:
     output = _FLAGS.output.rstrip("/")
     model = job.find_model(_FLAGS.export_dir, _FLAGS.version)
     written, refused = job.run(model, _patterns(), output, _FLAGS.output_format, options)
-    print(f"{written} images inferred, {refused} images or files refused.")
+    faulty = "1 image or file was" if refused == 1 else f"{refused} images or files were"
+    print(f"{written} images inferred; {faulty} refused.")
     if written:
         print(f"Rows: {output}/objects-*.{_FLAGS.output_format}")
     if refused:
         print(f"Refused, with reasons: {output}/refused-*.jsonl")
     if not written:
-        raise ValueError(f"no image of --input could be used, {refused} refused")
+        raise ValueError("no image of --input could be used")
     if refused and _FLAGS.strict:
-        raise ValueError(f"--strict: {refused} images or files were refused")
+        raise ValueError(f"--strict: {faulty} refused")
 
 
 if __name__ == "__main__":

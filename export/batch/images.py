@@ -26,6 +26,8 @@ _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_HEADER_BYTES = 33
 _FEATURE = "image"
 _FEATURES = {_FEATURE: tf.io.FixedLenFeature([], tf.string)}
+# TensorFlow's message may quote the broken bytes, which Python then fails to read as text.
+_FAILURES = (tf.errors.OpError, UnicodeDecodeError)
 
 
 class Unreadable(ValueError):
@@ -90,13 +92,13 @@ def _decode_pngs(
     """Decodes rows all at once, or one by one where one is broken; adds to the faults."""
     try:
         return rows, _decode_pngs_in_graph(tf.constant([encoded[row] for row in rows]), *canvas_size).numpy()
-    except tf.errors.OpError:
+    except _FAILURES:
         pass
     kept, images = [], []
     for row in rows:
         try:
             image = tf.io.decode_png(encoded[row]).numpy()
-        except tf.errors.OpError as error:
+        except _FAILURES as error:
             faults[row] = f"broken PNG image: {first_line(error)}"
             continue
         if image.shape[-1] != 1:
@@ -124,15 +126,15 @@ def decode_examples(serialized: Sequence[bytes]) -> tuple[list[bytes], dict[int,
     """
     try:
         return tf.io.parse_example(serialized, _FEATURES)[_FEATURE].numpy().tolist(), {}
-    except tf.errors.OpError:
+    except _FAILURES:
         pass
     images, faults = [], {}
     for row, example in enumerate(serialized):
         try:
             images.append(tf.io.parse_single_example(example, _FEATURES)[_FEATURE].numpy())
-        except tf.errors.OpError as error:
+        except _FAILURES:
             images.append(b"")
-            faults[row] = f"must be a tf.train.Example with one string feature {_FEATURE!r}: {first_line(error)}"
+            faults[row] = f"must be a tf.train.Example with one string feature {_FEATURE!r}"
     return images, faults
 
 

@@ -112,9 +112,15 @@ def _infer_chunk(model: Infer, chunk: Chunk) -> list[Predictions | Refusal]:
         outputs = {name: value.numpy() for name, value in model(tf.constant(images)).items()}
     except tf.errors.InvalidArgumentError as error:
         if len(chunk) == 1:
-            return [Refusal(chunk.files[0], int(chunk.records[0]), f"refused by the model: {first_line(error)}")]
+            return [Refusal(chunk.files[0], int(chunk.records[0]), f"refused by the model: {_failed_check(error)}")]
         rows = (chunk.select(slice(row, row + 1)) for row in range(len(chunk)))
         return [result for row in rows for result in _infer_chunk(model, row)]
     # P(count > t) for t = 0 .. T - 1
     scores = np.cumsum(outputs["count_probs"][:, :0:-1], axis=1)[:, ::-1]
     return [Predictions(chunk.files, chunk.records, scores=np.minimum(scores, 1.0), **outputs)]
+
+
+def _failed_check(error: tf.errors.OpError) -> str:
+    """What a check in the graph complained of; TensorFlow puts the parts of its message in brackets."""
+    _, found, rest = error.message.partition("assertion failed: ")
+    return first_line(error) if not found else rest.splitlines()[0].strip("[]").replace("] [", " ")

@@ -49,8 +49,8 @@ def find_model(export_dir: str, version: int | None = None) -> ModelSpec:
     there = sorted(int(name) for name in names if re.fullmatch(r"[1-9]\d*", name))
     if not there and version is None:
         return inspect_model(export_dir)
-    if not there or version not in (None, *there):
-        raise ValueError(f"{export_dir} holds no version {version or ''}; there are: {there}.")
+    if version is not None and version not in there:
+        raise ValueError(f"{export_dir} holds no version {version}; there are: {', '.join(map(str, there)) or 'none'}.")
     return inspect_model(tf.io.gfile.join(export_dir, str(version or there[-1])))
 
 
