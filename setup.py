@@ -77,10 +77,17 @@ setup(
         "Typing :: Typed",
     ],
     python_requires=">=3.10,<3.14",
-    packages=sorted({*find_packages(include=["asr_tf", "asr_tf.*"]), *MAPPED_PACKAGES}),
+    packages=sorted(
+        {
+            *find_packages(include=["asr_tf", "asr_tf.*"]),
+            *MAPPED_PACKAGES,
+            *(f"asr_tf.export.{name}" for name in find_packages("export")),
+        }
+    ),
     package_dir=dict(MAPPED_PACKAGES),
     package_data={
         "asr_tf": ["py.typed"],
+        "asr_tf.export": ["clients/*/*"],
         "asr_tf.gin_configs": ["*.gin", "models/*.gin", "scenes/*.gin"],
     },
     zip_safe=False,
