@@ -40,10 +40,13 @@ LEVELS = {
     "evaluation": 4,
     "tiles": 4,
     "plots": 4,
+    "inference": 4,
+    "serving": 4,
     "command_line": 5,
     "train_main": 5,
     "evaluate_main": 5,
     "sample_main": 5,
+    "export": 5,
     "asr_tf": 6,  # asr_tf/__init__.py, which names things of every level
 }
 
@@ -58,6 +61,7 @@ FOREIGN = {
     "constraints": {"keras", "absl"},
     "metrics": {"keras", "gin", "absl", "tensorflow"},
     "data": {"keras"},
+    "serving": {"gin", "absl", "tensorflow_probability"},
 }
 
 UNITS = sorted({source_tree.unit(name) for name in source_tree.modules()})
