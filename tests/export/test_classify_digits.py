@@ -67,7 +67,7 @@ def test_the_saved_model_stays_frozen_while_the_classifier_learns(model_dir, sce
         "logits",
         "layer_normalization",
     }
-    frozen = codes.saved_model.call_endpoint_fn.variables
+    frozen = codes.saved_model.weights
     before = [variable.numpy() for variable in frozen]
     assert len(before) > 10
     losses = classify_digits.train_classifier(model, truth.images, labels, epochs=40)
