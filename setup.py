@@ -87,7 +87,6 @@ setup(
     package_dir=dict(MAPPED_PACKAGES),
     package_data={
         "asr_tf": ["py.typed"],
-        "asr_tf.export": ["clients/*/*"],
         "asr_tf.gin_configs": ["*.gin", "models/*.gin", "scenes/*.gin"],
     },
     zip_safe=False,

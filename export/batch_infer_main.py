@@ -4,7 +4,7 @@ Example:
   asr_batch_infer --export_dir=exports/mnist --input='scenes/*.tfrecord|pictures/*.png' --output=results
 
 Writes results/objects-*.parquet, a row for each image, and results/refused-*.jsonl, a line for each image or file that
-couldn't be used, with the reason; these stop nothing. Everything after `--` are flags of Beam, which choose where it runs:
+couldn't be used, with the reason; these stop nothing. What comes after `--` are flags of Beam, which say where it runs:
   asr_batch_infer --export_dir=D --input=I --output=O -- --runner=FlinkRunner --flink_master=host:8081
 Without them it runs in this process.
 """

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 from apache_beam.ml.inference.base import ModelHandler, PredictionResult
-
 from asr_tf.export.batch.chunks import Chunk, ModelSpec, Predictions, Refusal
 from asr_tf.export.batch.images import first_line
 

@@ -17,11 +17,11 @@ from apache_beam.io.filesystem import BeamIOError
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from apache_beam.runners.runner import PipelineState
-
-from asr_tf.export import artifact
 from asr_tf.export.batch import pipeline as steps
 from asr_tf.export.batch.chunks import ModelSpec
 from asr_tf.export.batch.inference import inspect_model
+
+from asr_tf.export import artifact
 
 __all__ = ["find_model", "parse_options", "run"]
 

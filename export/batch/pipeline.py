@@ -1,7 +1,7 @@
-"""The pipeline: match files, read blocks of images, infer, write rows, and write what was refused.
+r"""The pipeline: match files, read blocks of images, infer, write rows, and write what was refused.
 
     patterns -> groups of files -> blocks of images -> predictions -> rows
-                                          \\_______________\\_________ refusals
+                                          \_______________\_________ refusals
 
 Names of files are spread over the workers; from there to a row everything happens in one place, so that no image
 travels between workers.  A file is the smallest piece of work: many files of moderate size use many workers.
@@ -17,7 +17,6 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import Metrics
 from apache_beam.ml.inference.base import PredictionResult, RunInference
 from apache_beam.pvalue import TaggedOutput
-
 from asr_tf.export.batch import reading, writing
 from asr_tf.export.batch.chunks import CHUNK_SIZE, Chunk, ModelSpec, Predictions, Refusal
 from asr_tf.export.batch.inference import SceneHandler
@@ -80,7 +79,7 @@ def numbers(result: Any) -> tuple[int, int]:
 
 
 def _match(pattern: str) -> Iterator[list[str]]:
-    """The files that match a pattern, in groups: a file for itself would be a small element with the cost of a large."""
+    """The files that match a pattern, in groups: a small file by itself would cost Beam as much as a large one."""
     group: list[str] = []
     size = 0
     for match in FileSystems.match([pattern]):

@@ -17,7 +17,6 @@ import numpy as np
 import tensorflow as tf
 from apache_beam.io.filesystem import BeamIOError, CompressionTypes
 from apache_beam.io.filesystems import FileSystems
-
 from asr_tf.export.batch import images as decoding
 from asr_tf.export.batch.chunks import CHUNK_SIZE, Chunk, Refusal
 

@@ -7,10 +7,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pyarrow as pa
 import tensorflow as tf
-
 from asr_tf.export.batch.chunks import Predictions
 
-__all__ = ["to_examples", "to_table", "table_schema"]
+__all__ = ["table_schema", "to_examples", "to_table"]
 
 
 def table_schema(num_steps: int) -> pa.Schema:

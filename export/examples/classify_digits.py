@@ -22,9 +22,9 @@ from typing import NamedTuple
 import keras
 import numpy as np
 import tensorflow as tf
+from asr_tf.export.artifact import version_folder
 
 from asr_tf.data import Scenes, load_scenes
-from asr_tf.export.artifact import version_folder
 from asr_tf.metrics import match_boxes
 
 __all__ = ["Score", "build_classifier", "label_objects", "score", "train_classifier"]
@@ -108,7 +108,9 @@ def build_classifier(model_dir: str | pathlib.Path, canvas_size: Sequence[int], 
     return model
 
 
-def train_classifier(model: keras.Model, images: np.ndarray, labels: np.ndarray, epochs: int, seed: int = 0) -> list[float]:
+def train_classifier(
+    model: keras.Model, images: np.ndarray, labels: np.ndarray, epochs: int, seed: int = 0
+) -> list[float]:
     """Trains the new layers.
 
     Args:

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import testing_export
+from asr_tf.export.examples import classify_digits
 
 from asr_tf.data import Scenes
-from asr_tf.export.examples import classify_digits
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,6 @@ import pytest
 import source_tree
 import tensorflow as tf
 import testing_saved_model as hand_made
-
 from asr_tf.export.batch import inference, job
 from asr_tf.export.batch.chunks import Chunk, Refusal
 
@@ -126,7 +125,7 @@ def test_workers_that_are_processes(export_dir, inputs, tmp_path):
 
 
 def test_without_the_training_stack(export_dir, inputs, tmp_path):
-    """Where Keras, TensorFlow Probability and the rest can't be imported, as on a worker that has only what is needed."""
+    """Where Keras, TensorFlow Probability and the rest can't be imported, as on a worker that has the least."""
     code = f"""
 import sys
 for name in ("keras", "tf_keras", "tensorflow_probability", "tensorflow_datasets", "gin", "scipy", "matplotlib"):

@@ -4,7 +4,6 @@ import numpy as np
 import PIL.Image
 import pytest
 import testing_saved_model as hand_made
-
 from asr_tf.export.batch import reading
 from asr_tf.export.batch.chunks import CHUNK_SIZE, Chunk, Refusal
 

@@ -3,7 +3,6 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import tensorflow as tf
-
 from asr_tf.export.batch import writing
 from asr_tf.export.batch.chunks import Predictions
 
