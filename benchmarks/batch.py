@@ -3,10 +3,10 @@
     python -m benchmarks.batch --output=FILE        the model of benchmarks.serving
     ASR_TF_EXPORT=D python -m benchmarks.batch      a model of one's own (50 x 50 pixels)
 
-100,000 pictures of bright disks, one kind of file after the other: NPY stacks, TFRecords of raw bytes and of PNG images,
-and PNG files (10,000).  A rate is images over the whole job's time: matching files, loading the model, reading, inference
-and writing Parquet; imports of the process are left out.  Direct calls of `infer` at batch 256, all outputs, come before
-and after each job; `..._share` is the job's rate over their mean.
+100,000 pictures of bright disks, one kind of file after the other: NPY stacks, TFRecords of raw bytes and of PNG
+images, and PNG files (10,000).  A rate is images over the whole job's time: matching files, loading the model, reading,
+inference and writing Parquet; imports of the process are left out.  Direct calls of `infer` at batch 256, all outputs,
+come before and after each job; `..._share` is the job's rate over their mean.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import source_tree
 import tensorflow as tf
+import testing_export
 import testing_saved_model as hand_made
 from asr_tf.export.batch import inference, job
 from asr_tf.export.batch.chunks import Chunk, Refusal
@@ -116,6 +117,18 @@ def test_tfrecord_holds_the_same(export_dir, inputs, tmp_path):
             }
         )
     check_rows(rows, {key: image for key, image in there.items() if "/s-" in key[0]})
+
+
+def test_an_export_answers_as_it_does_directly(tiny_export, tmp_path):
+    images = testing_export.images(40)
+    np.save(tmp_path / "a.npy", images)
+    assert run(tiny_export, [f"{tmp_path}/a.npy"], tmp_path / "out") == (40, 0)
+    rows = sorted(read_parquet(tmp_path / "out"), key=lambda row: row["record"])
+    loaded = tf.saved_model.load(str(tiny_export / "1"))
+    wanted = loaded.signatures["infer"](images=tf.constant(images))
+    assert len(set(wanted["count"].numpy())) > 1
+    for name in ("count", "count_probs", "boxes"):
+        np.testing.assert_allclose(np.array([row[name] for row in rows]), wanted[name], atol=1e-6, err_msg=name)
 
 
 @pytest.mark.slow
