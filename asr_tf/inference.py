@@ -114,7 +114,8 @@ class Inference(tf.Module):
         boxes = presence[..., tf.newaxis] * window_boxes(shift, scale, self._canvas_size)
         steps = PresentSteps(presence, gather=not self._portable)
         windows = steps.take(boxes)
-        what = tf.reshape(self._read(images, windows, steps.scenes()), [-1, self._glimpse_size**2])
+        glimpses = self._read(images, steps.take(shift), steps.take(scale), steps.scenes())
+        what = tf.reshape(glimpses, [-1, self._glimpse_size**2])
         for i, layer in enumerate(self._encoder):
             what = layer(what, by_rows=i == 0)
         what = tf.transpose(what)
@@ -177,12 +178,15 @@ class Inference(tf.Module):
         logits = tf.transpose(tf.reshape(logits, [self._num_steps, -1]))
         return logits, *(tf.transpose(tf.stack(steps), [2, 0, 1]) for steps in (shifts, scales))
 
-    def _read(self, images: tf.Tensor, boxes: tf.Tensor, scenes: tf.Tensor) -> tf.Tensor:
-        """Glimpses [N, G, G] of images [B, H, W] in boxes [N, 4] of the scenes [N]."""
+    def _read(self, images: tf.Tensor, shift: tf.Tensor, scale: tf.Tensor, scenes: tf.Tensor) -> tf.Tensor:
+        """Glimpses [N, G, G] of images [B, H, W] in windows, [N, 2] and [N, 1], of the scenes [N].
+
+        Not by way of the boxes: fractions of the canvas are rounded, and codes feel it in their sixth digit.
+        """
         size = self._glimpse_size
-        starts, ends = self._edges_px(boxes)
-        half_part = (ends - starts) * (0.5 / size)
-        return self._interpolate(images, scenes, starts + half_part - 0.5, ends - half_part - 0.5, (size, size))
+        half_extent = scale * (0.5 * min(self._canvas_size) * (1.0 - 1.0 / size))  # to the centres of the outer parts
+        centre = (shift[:, ::-1] + 1.0) * (0.5 * tf.constant(self._canvas_size, tf.float32)) - 0.5
+        return self._interpolate(images, scenes, centre - half_extent, centre + half_extent, (size, size))
 
     def _draw(self, what: tf.Tensor, boxes: tf.Tensor) -> tf.Tensor:
         """Each of N objects on a canvas of its own, [N, H, W], from appearances [N, Z] and boxes [N, 4]."""
@@ -221,8 +225,12 @@ class Inference(tf.Module):
             steps = (last - first) / tf.constant([max(number - 1.0, 1.0) for number in size])
             lines = (first[:, i, None] + steps[:, i, None] * np.arange(n, dtype=np.float32) for i, n in enumerate(size))
             return interpolate(tf.gather(values, index), *lines)
-        padded = tf.pad(values, [[0, 0], [1, 1], [1, 1]])[..., tf.newaxis]  # the fall-off to zero beyond the edges
-        intervals = tf.constant([side + 1.0 for side in values.shape[1:].as_list()])
+        # A zero around all, for the fall-off beyond the edges, and more, so that the kernel's positions, which are
+        # shares of the extent, are powers of two times ours: rounding them twice would cost a digit.
+        sides = values.shape[1:].as_list()
+        intervals = [1 << side.bit_length() for side in sides]
+        around = [(1, interval - side) for interval, side in zip(intervals, sides, strict=True)]
+        padded = tf.pad(values, [(0, 0), *around])[..., tf.newaxis]
         boxes = tf.concat([(first + 1.0) / intervals, (last + 1.0) / intervals], -1)
         boxes = tf.where(tf.math.is_finite(boxes), boxes, -1.0)  # the kernel reads anywhere in memory for NaN
         return tf.squeeze(tf.image.crop_and_resize(padded, boxes, index, size), -1)
