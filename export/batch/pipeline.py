@@ -10,7 +10,7 @@ travels between workers.  A file is the smallest piece of work: many files of mo
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
@@ -109,7 +109,7 @@ class _Separate(beam.DoFn):
     """Results of the model to predictions and refusals."""
 
     def process(self, element: PredictionResult) -> Iterator[Predictions | TaggedOutput]:
-        for part in element.inference:
+        for part in cast("list[Predictions | Refusal]", element.inference):
             yield TaggedOutput(_REFUSED, part) if isinstance(part, Refusal) else part
 
 
