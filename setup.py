@@ -37,7 +37,9 @@ CORE = [
 DATA = ["apache-beam>=2.70,<3", "mlcroissant>=1.0.9,<2"]
 # Warm-up requests and the model list of TensorFlow Serving; of TensorFlow's version.
 EXPORT = ["tensorflow-serving-api>=2.21,<2.22"]
-TEST = ["pytest>=8.0,<10", "setuptools>=70.1", "wheel>=0.42", *EXPORT]
+# asr_batch_infer; google-crc32c is what Beam writes TFRecords with.
+BEAM = ["apache-beam>=2.70,<3", "google-crc32c>=1.5,<2", "pyarrow>=16,<27"]
+TEST = ["pytest>=8.0,<10", "setuptools>=70.1", "wheel>=0.42", *EXPORT, *BEAM]
 LINT = ["mypy>=1.11,<3", "ruff>=0.6,<1"]
 
 
@@ -75,7 +77,13 @@ setup(
         "Typing :: Typed",
     ],
     python_requires=">=3.10,<3.14",
-    packages=sorted({*find_packages(include=["asr_tf", "asr_tf.*"]), *MAPPED_PACKAGES}),
+    packages=sorted(
+        {
+            *find_packages(include=["asr_tf", "asr_tf.*"]),
+            *MAPPED_PACKAGES,
+            *(f"asr_tf.export.{name}" for name in find_packages("export")),
+        }
+    ),
     package_dir=dict(MAPPED_PACKAGES),
     package_data={
         "asr_tf": ["py.typed"],
@@ -86,6 +94,7 @@ setup(
     extras_require={
         "data": DATA,
         "export": EXPORT,
+        "beam": BEAM,
         "test": TEST,
         "lint": LINT,
         "dev": [*TEST, *LINT],
@@ -97,6 +106,7 @@ setup(
             "asr_sample = asr_tf.sample_main:run",
             "asr_export = asr_tf.export.export_main:run",
             "asr_check_export = asr_tf.export.check_main:run",
+            "asr_batch_infer = asr_tf.export.batch_infer_main:run",
         ]
     },
 )

@@ -93,7 +93,7 @@ def test_text_is_tidy():
         for number, line in enumerate(text.splitlines(), 1):
             if line != line.rstrip() and not name.endswith(".md"):
                 wrong.append(f"{name}:{number}: white space at the end of the line")
-            if "\t" in line and not (name == "Makefile" or name.endswith(".mk")):
+            if "\t" in line and not name.endswith(("Makefile", ".mk")):
                 wrong.append(f"{name}:{number}: tab")
     assert not wrong, "\n".join(wrong)
 

@@ -24,6 +24,7 @@ COMMANDS = {
     "sample": "sample_main",
     "export": "export.export_main",
     "check_export": "export.check_main",
+    "batch_infer": "export.batch_infer_main",
 }
 
 

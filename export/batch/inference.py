@@ -1,0 +1,125 @@
+"""The model in the pipeline: what of an export is looked at before a job starts, and the handler for `RunInference`.
+
+Contract: nothing but TensorFlow and Beam is needed to load and run the model.  Beam's own TensorFlow handlers load
+through Keras, which no longer reads SavedModels (Beam issue 30616), so the handler here is built on their base class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from apache_beam.ml.inference.base import ModelHandler, PredictionResult
+from asr_tf.export.batch.chunks import Chunk, ModelSpec, Predictions, Refusal
+from asr_tf.export.batch.images import first_line
+
+__all__ = ["SceneHandler", "inspect_model"]
+
+_SIGNATURE = "infer"
+_WANTED = ("count", "count_probs", "boxes")
+
+Infer = Callable[[tf.Tensor], dict[str, tf.Tensor]]
+
+
+def inspect_model(path: str) -> ModelSpec:
+    """Reads the sizes of a model from its signature, without loading it.
+
+    Args:
+        path: folder of the SavedModel.
+
+    Raises:
+        ValueError: no SavedModel, or none with the signature of a model of scenes.
+    """
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    file = tf.io.gfile.join(path, "saved_model.pb")
+    saved_model = saved_model_pb2.SavedModel()
+    try:
+        with tf.io.gfile.GFile(file, "rb") as source:
+            saved_model.ParseFromString(source.read())
+    except tf.errors.OpError as error:
+        raise ValueError(f"{file} cannot be read: {first_line(error)}") from error
+    except Exception as error:  # protobuf's DecodeError, whose class depends on its implementation
+        raise ValueError(f"{file} is no SavedModel: {first_line(error)}") from error
+    for graph in saved_model.meta_graphs:
+        signature = graph.signature_def.get(_SIGNATURE)
+        if signature is not None and "serve" in graph.meta_info_def.tags:
+            missing = {"images"} - set(signature.inputs) | set(_WANTED) - set(signature.outputs)
+            if missing:
+                raise ValueError(f"signature {_SIGNATURE!r} of {path} lacks {sorted(missing)}.")
+            _, height, width, _ = (axis.size for axis in signature.inputs["images"].tensor_shape.dim)
+            *_, steps = (axis.size for axis in signature.outputs["count_probs"].tensor_shape.dim)
+            return ModelSpec(path, (height, width), steps - 1)
+    raise ValueError(f"{path} has no signature {_SIGNATURE!r}; it must be written by asr_export.")
+
+
+class SceneHandler(ModelHandler[Chunk, PredictionResult, Infer]):
+    """Infers blocks of images; an image that the model refuses is told apart from the others of its block.
+
+    The result's `inference` is a list of `Predictions` and `Refusal`.  One model is loaded in a process, and its
+    threads are TensorFlow's.
+
+    Args:
+        path: folder of the SavedModel, which every worker can read.
+    """
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self._path = path
+
+    def load_model(self) -> Infer:
+        """The signature `infer`, without the outputs that aren't written: TensorFlow drops what only they need."""
+        loaded = tf.saved_model.load(self._path)
+        signature = loaded.signatures[_SIGNATURE]
+
+        @tf.function(input_signature=[signature.structured_input_signature[1]["images"]], autograph=False)
+        def infer(images: tf.Tensor) -> dict[str, tf.Tensor]:
+            outputs = signature(images=images)
+            return {name: outputs[name] for name in _WANTED}
+
+        infer.keeps = loaded  # the signature alone doesn't keep the model's variables
+        return infer
+
+    def run_inference(
+        self, batch: Sequence[Chunk], model: Infer, inference_args: dict[str, Any] | None = None
+    ) -> Iterable[PredictionResult]:
+        """Infers each block by itself: a block is a batch already."""
+        del inference_args  # part of Beam's interface; there are none
+        for chunk in batch:
+            yield PredictionResult(chunk, _infer_chunk(model, chunk), self._path)
+
+    def batch_elements_kwargs(self) -> dict[str, int]:
+        """Blocks aren't put together any further."""
+        return {"min_batch_size": 1, "max_batch_size": 1}
+
+    def get_num_bytes(self, batch: Sequence[Chunk]) -> int:
+        """Size of the images, for Beam's metrics."""
+        return sum(chunk.images.nbytes for chunk in batch)
+
+    def get_metrics_namespace(self) -> str:
+        """Where Beam's metrics of the inference stand."""
+        return "asr_tf"
+
+
+def _infer_chunk(model: Infer, chunk: Chunk) -> list[Predictions | Refusal]:
+    images = chunk.images
+    if images.dtype == np.uint8:
+        images = images.astype(np.float32) / np.float32(255.0)
+    try:
+        outputs = {name: value.numpy() for name, value in model(tf.constant(images)).items()}
+    except tf.errors.InvalidArgumentError as error:
+        if len(chunk) == 1:
+            return [Refusal(chunk.files[0], int(chunk.records[0]), f"refused by the model: {_failed_check(error)}")]
+        rows = (chunk.select(slice(row, row + 1)) for row in range(len(chunk)))
+        return [result for row in rows for result in _infer_chunk(model, row)]
+    # P(count > t) for t = 0 .. T - 1
+    scores = np.cumsum(outputs["count_probs"][:, :0:-1], axis=1)[:, ::-1]
+    return [Predictions(chunk.files, chunk.records, scores=np.minimum(scores, 1.0), **outputs)]
+
+
+def _failed_check(error: tf.errors.OpError) -> str:
+    """What a check in the graph complained of; TensorFlow puts the parts of its message in brackets."""
+    _, found, rest = error.message.partition("assertion failed: ")
+    return first_line(error) if not found else rest.splitlines()[0].strip("[]").replace("] [", " ")

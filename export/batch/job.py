@@ -1,0 +1,136 @@
+"""A job from start to end: checks what can be checked before it runs, runs it, and tells what came of it.
+
+Contract: what is wrong with the model, the patterns, the output or Beam's flags is one line before anything runs, and
+results that are there already are never written over.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+from collections.abc import Sequence
+
+import apache_beam as beam
+import tensorflow as tf
+from apache_beam.io.filesystem import BeamIOError
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+from apache_beam.runners.runner import PipelineState
+from asr_tf.export.batch import pipeline as steps
+from asr_tf.export.batch.chunks import ModelSpec
+from asr_tf.export.batch.inference import inspect_model
+
+from asr_tf.export import artifact
+
+__all__ = ["find_model", "parse_options", "run"]
+
+# Beam's own default has been to fetch a program from the network since 2.68; this one runs in the process.
+_DEFAULT_RUNNER = "FnApiRunner"
+_LOCAL_RUNNERS = (_DEFAULT_RUNNER, "DirectRunner")
+
+
+def find_model(export_dir: str, version: int | None = None) -> ModelSpec:
+    """The model of a version of an export folder.
+
+    Args:
+        export_dir: an export folder, or the folder of one version; local, or of any file system that TensorFlow reads.
+        version: its number, None for the newest.
+
+    Raises:
+        ValueError: there is none, or it can't be used.
+    """
+    if "://" not in export_dir:
+        return inspect_model(str(artifact.version_folder(export_dir, version).resolve()))
+    try:
+        names = [name.rstrip("/") for name in tf.io.gfile.listdir(export_dir)]
+    except tf.errors.OpError as error:
+        raise ValueError(f"{export_dir} cannot be read: {error.message}") from error
+    there = sorted(int(name) for name in names if re.fullmatch(r"[1-9]\d*", name))
+    if not there and version is None:
+        return inspect_model(export_dir)
+    if version is not None and version not in there:
+        raise ValueError(f"{export_dir} holds no version {version}; there are: {', '.join(map(str, there)) or 'none'}.")
+    return inspect_model(tf.io.gfile.join(export_dir, str(version or there[-1])))
+
+
+def parse_options(arguments: Sequence[str]) -> PipelineOptions:
+    """Beam's options from its flags.
+
+    Raises:
+        ValueError: an argument that no option of Beam knows, or a value that it doesn't take.
+    """
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            options = PipelineOptions(list(arguments))
+            known = options.get_all_options()
+            with_unknown = options.get_all_options(retain_unknown_options=True)
+    except SystemExit as error:  # argparse, after its usage
+        lines = complaint.getvalue().strip().splitlines() or [""]
+        raise ValueError(f"flags of Beam: {lines[-1].partition('error: ')[2] or lines[-1]}") from error
+    stray = [argument for argument in arguments[:1] if not argument.startswith("-")]
+    standard = options.view_as(StandardOptions)
+    if standard.runner is None:
+        standard.runner = _DEFAULT_RUNNER
+    if standard.runner in _LOCAL_RUNNERS:  # others have flags that are known where the job is run only
+        stray += [f"--{name}" for name in with_unknown if name not in known]
+    if stray:
+        raise ValueError(f"flags of Beam: {stray[0]} is unknown.")
+    return options
+
+
+def run(
+    model: ModelSpec,
+    patterns: Sequence[str],
+    output: str,
+    output_format: str,
+    options: PipelineOptions,
+) -> tuple[int, int]:
+    """Runs a job and waits for its end.
+
+    Args:
+        model: from `find_model`.
+        patterns: names of files, or patterns.
+        output: folder for the results, created where it is missing.
+        output_format: one of `pipeline.FORMATS`.
+        options: from `parse_options`.
+
+    Returns:
+        How many images were written, and how many images or files were refused.
+
+    Raises:
+        ValueError: a pattern without a file, or results that are there already.
+        RuntimeError: the runner tells of a failure.
+    """
+    _check_patterns(patterns)
+    _check_output(output)
+    pipeline = beam.Pipeline(options=options)
+    steps.build(pipeline, patterns, model, output, output_format)
+    result = pipeline.run()
+    state = result.wait_until_finish()
+    if state not in (None, PipelineState.DONE):
+        raise RuntimeError(f"the job ended as {state}.")
+    return steps.numbers(result)
+
+
+def _check_patterns(patterns: Sequence[str]) -> None:
+    for pattern in patterns:
+        try:
+            (match,) = FileSystems.match([pattern], limits=[1])
+        except (BeamIOError, ValueError) as error:
+            raise ValueError(f"--input {pattern!r} cannot be read: {error}") from error
+        if not match.metadata_list:
+            raise ValueError(f"--input {pattern!r} matches no file.")
+
+
+def _check_output(output: str) -> None:
+    for prefix in (steps.RESULT_PREFIX, steps.REFUSED_PREFIX):
+        try:
+            (match,) = FileSystems.match([f"{output}/{prefix}-*"], limits=[1])
+        except (BeamIOError, ValueError) as error:
+            raise ValueError(f"--output {output!r} cannot be used: {error}") from error
+        if match.metadata_list:
+            raise ValueError(
+                f"--output {output!r} holds results already ({match.metadata_list[0].path}); give another folder."
+            )

@@ -1,0 +1,143 @@
+r"""The pipeline: match files, read blocks of images, infer, write rows, and write what was refused.
+
+    patterns -> groups of files -> blocks of images -> predictions -> rows
+                                          \_______________\_________ refusals
+
+Names of files are spread over the workers; from there to a row everything happens in one place, so that no image
+travels between workers.  A file is the smallest piece of work: many files of moderate size use many workers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
+
+import apache_beam as beam
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.metrics import Metrics
+from apache_beam.ml.inference.base import PredictionResult, RunInference
+from apache_beam.pvalue import TaggedOutput
+from asr_tf.export.batch import reading, writing
+from asr_tf.export.batch.chunks import CHUNK_SIZE, Chunk, ModelSpec, Predictions, Refusal
+from asr_tf.export.batch.inference import SceneHandler
+
+__all__ = ["FORMATS", "REFUSED_PREFIX", "RESULT_PREFIX", "build", "numbers"]
+
+FORMATS = ("parquet", "tfrecord")
+RESULT_PREFIX = "objects"
+REFUSED_PREFIX = "refused"
+
+_NAMESPACE = "asr_tf.batch"
+_WRITTEN, _REFUSED = "written", "refused"
+_GROUP_BYTES = 8 << 20  # small files are read in groups of this size, of CHUNK_SIZE files at most
+_ROW_GROUP = 1 << 16  # rows of a Parquet row group
+
+
+def build(
+    pipeline: beam.Pipeline,
+    patterns: Sequence[str],
+    model: ModelSpec,
+    output: str,
+    output_format: str = FORMATS[0],
+) -> None:
+    """Adds all steps to a pipeline.
+
+    Args:
+        pipeline: an empty pipeline.
+        patterns: names of files, or patterns with `*`, `?` and `[...]`, of any file system that Beam knows.
+        model: what to infer with.
+        output: folder for `objects-*` and `refused-*.jsonl`.
+        output_format: one of `FORMATS`.
+    """
+    groups = (
+        pipeline
+        | "Patterns" >> beam.Create(list(patterns))
+        | "Match" >> beam.FlatMap(_match)
+        | "Spread" >> beam.Reshuffle()
+    )
+    read = groups | "Read" >> beam.ParDo(_Read(model.canvas_size)).with_outputs(_REFUSED, main=_WRITTEN)
+    inferred = (
+        read[_WRITTEN]
+        | "Infer" >> RunInference(SceneHandler(model.path))
+        | "Separate" >> beam.ParDo(_Separate()).with_outputs(_REFUSED, main=_WRITTEN)
+    )
+    _write(inferred[_WRITTEN], model.num_steps, f"{output}/{RESULT_PREFIX}", output_format)
+    (
+        (read[_REFUSED], inferred[_REFUSED])
+        | "All refused" >> beam.Flatten()
+        | "As JSON" >> beam.Map(_counted_json).with_output_types(str)
+        | "Write refused"
+        >> beam.io.WriteToText(f"{output}/{REFUSED_PREFIX}", ".jsonl", skip_if_empty=True)
+    )
+
+
+def numbers(result: Any) -> tuple[int, int]:
+    """How many images were written and how many images or files refused, from the result of a pipeline that ended."""
+    counters = result.metrics().query(beam.metrics.MetricsFilter().with_namespace(_NAMESPACE))["counters"]
+    found = {counter.key.metric.name: counter.result or 0 for counter in counters}
+    return found.get(_WRITTEN, 0), found.get(_REFUSED, 0)
+
+
+def _match(pattern: str) -> Iterator[list[str]]:
+    """The files that match a pattern, in groups: a small file by itself would cost Beam as much as a large one."""
+    group: list[str] = []
+    size = 0
+    for match in FileSystems.match([pattern]):
+        for file in match.metadata_list:
+            group.append(file.path)
+            size += file.size_in_bytes
+            if len(group) == CHUNK_SIZE or size >= _GROUP_BYTES:
+                yield group
+                group, size = [], 0
+    if group:
+        yield group
+
+
+class _Read(beam.DoFn):
+    """Groups of files to blocks of images."""
+
+    def __init__(self, canvas_size: tuple[int, int]) -> None:
+        super().__init__()
+        self._canvas_size = canvas_size
+
+    def process(self, element: list[str]) -> Iterator[Chunk | TaggedOutput]:
+        for part in reading.read_chunks(element, self._canvas_size):
+            yield TaggedOutput(_REFUSED, part) if isinstance(part, Refusal) else part
+
+
+class _Separate(beam.DoFn):
+    """Results of the model to predictions and refusals."""
+
+    def process(self, element: PredictionResult) -> Iterator[Predictions | TaggedOutput]:
+        for part in cast("list[Predictions | Refusal]", element.inference):
+            yield TaggedOutput(_REFUSED, part) if isinstance(part, Refusal) else part
+
+
+def _write(
+    predictions: beam.PCollection, num_steps: int, prefix: str, output_format: str
+) -> None:
+    counted = predictions | "Count" >> beam.Map(_counted)
+    if output_format == "tfrecord":
+        (
+            counted
+            | "As examples" >> beam.FlatMap(writing.to_examples).with_output_types(bytes)
+            | "Write TFRecord" >> beam.io.WriteToTFRecord(prefix, file_name_suffix=".tfrecord")
+        )
+        return
+    (
+        counted
+        | "Row groups" >> beam.BatchElements(_ROW_GROUP, _ROW_GROUP, element_size_fn=len)
+        | "As tables" >> beam.Map(writing.to_table, num_steps)
+        | "Write Parquet"
+        >> beam.io.WriteToParquetBatched(prefix, writing.table_schema(num_steps), file_name_suffix=".parquet")
+    )
+
+
+def _counted(predictions: Predictions) -> Predictions:
+    Metrics.counter(_NAMESPACE, _WRITTEN).inc(len(predictions))
+    return predictions
+
+
+def _counted_json(refusal: Refusal) -> str:
+    Metrics.counter(_NAMESPACE, _REFUSED).inc()
+    return refusal.json()

@@ -1,0 +1,94 @@
+r"""asr_batch_infer: counts and boxes the objects of many images with an exported model, on Apache Beam.
+
+Example:
+  asr_batch_infer --export_dir=exports/mnist --input='scenes/*.tfrecord|pictures/*.png' --output=results
+
+Writes results/objects-*.parquet, a row for each image, and results/refused-*.jsonl, a line for each image or file that
+couldn't be used, with the reason; these stop nothing. What comes after `--` are flags of Beam, which say where it runs:
+  asr_batch_infer --export_dir=D --input=I --output=O -- --runner=FlinkRunner --flink_master=host:8081
+Without them it runs in this process.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from absl import flags
+
+from asr_tf import command_line
+
+__all__ = ["run"]
+
+_FLAGS = flags.FlagValues()
+flags.DEFINE_string(
+    "export_dir", None, "Folder that asr_export wrote, with a folder for each version; needed.", flag_values=_FLAGS
+)
+flags.DEFINE_integer(
+    "version", None, "Version of the model; without it, the newest.", lower_bound=0, flag_values=_FLAGS
+)
+flags.DEFINE_multi_string(
+    "input",
+    None,
+    "Files or patterns, several of them separated by |: PNG images, NPY arrays of one image or many, TFRecords of "
+    "tf.train.Example with a feature 'image'; needed.",
+    flag_values=_FLAGS,
+)
+flags.DEFINE_string("output", None, "Folder for the results, created if missing; needed.", flag_values=_FLAGS)
+flags.DEFINE_enum(
+    "output_format", "parquet", ["parquet", "tfrecord"], "Format of the rows.", flag_values=_FLAGS
+)
+flags.DEFINE_boolean(
+    "strict", False, "End with status 1 if any image was refused, after all others are written.", flag_values=_FLAGS
+)
+command_line.define_debug(_FLAGS)
+
+_END_OF_FLAGS = "--"
+_beam_arguments: list[str] = []
+
+
+def run() -> None:
+    """Runs the command with the process's arguments; ends the process."""
+    if _END_OF_FLAGS in sys.argv:
+        position = sys.argv.index(_END_OF_FLAGS)
+        _beam_arguments[:] = sys.argv[position + 1 :]
+        del sys.argv[position:]
+    command_line.launch("asr_batch_infer", __doc__, _FLAGS, _main, _check)
+
+
+def _check() -> None:
+    command_line.require(_FLAGS, "export_dir", "the folder that asr_export wrote")
+    command_line.require(_FLAGS, "input", "files or patterns of images, '*.png' for example")
+    command_line.require(_FLAGS, "output", "the folder for the results")
+
+
+def _patterns() -> list[str]:
+    return [pattern for value in _FLAGS.input for pattern in value.split("|") if pattern]
+
+
+def _main() -> None:
+    try:
+        import apache_beam
+        import pyarrow
+    except ImportError as error:
+        raise ValueError(f"asr_batch_infer needs Apache Beam ({error}): pip install 'asr_tf[beam]'") from error
+    del apache_beam, pyarrow
+    from asr_tf.export.batch import job
+
+    options = job.parse_options(_beam_arguments)
+    output = _FLAGS.output.rstrip("/")
+    model = job.find_model(_FLAGS.export_dir, _FLAGS.version)
+    written, refused = job.run(model, _patterns(), output, _FLAGS.output_format, options)
+    faulty = "1 image or file was" if refused == 1 else f"{refused} images or files were"
+    print(f"{written} images inferred; {faulty} refused.")
+    if written:
+        print(f"Rows: {output}/objects-*.{_FLAGS.output_format}")
+    if refused:
+        print(f"Refused, with reasons: {output}/refused-*.jsonl")
+    if not written:
+        raise ValueError("no image of --input could be used")
+    if refused and _FLAGS.strict:
+        raise ValueError(f"--strict: {faulty} refused")
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,231 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import PIL.Image
+import pyarrow.parquet as pq
+import pytest
+import source_tree
+import tensorflow as tf
+import testing_export
+import testing_saved_model as hand_made
+from asr_tf.export.batch import inference, job
+from asr_tf.export.batch.chunks import Chunk, Refusal
+
+
+@pytest.fixture(scope="module")
+def export_dir(tmp_path_factory):
+    """Versions 2 and 10 of the hand-made model: the newest isn't the last by name."""
+    folder = tmp_path_factory.mktemp("exports")
+    for version in (2, 10):
+        hand_made.write(folder / str(version))
+    (folder / ".exporting-11-x").mkdir()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    """A folder of files of each kind, and the image that each (file, record) holds; with every kind of fault."""
+    folder = tmp_path_factory.mktemp("inputs")
+    pixels = hand_made.pictures(620)
+    there = {}
+    for start in (0, 300):
+        file = folder / f"s-{start}.npy"
+        np.save(file, pixels[start : start + 300])
+        there |= {(str(file), record): pixels[start + record] for record in range(300)}
+    for index in range(600, 610):
+        file = folder / f"{index}.png"
+        PIL.Image.fromarray(pixels[index, ..., 0]).save(file)
+        there[str(file), 0] = pixels[index]
+    file = folder / "r.tfrecord"
+    hand_made.write_records(file, [picture.tobytes() for picture in pixels[610:]] + [b"short"])
+    there |= {(str(file), record): pixels[610 + record] for record in range(10)}
+    real = pixels[:4].astype(np.float32) / 255
+    real[1, 0, 0] = np.nan
+    real[2, -1, -1] = 1.0  # which the model itself refuses
+    np.save(folder / "real.npy", real)
+    there |= {(str(folder / "real.npy"), record): pixels[record] for record in (0, 3)}
+    (folder / "broken.png").write_bytes(b"no picture")
+    np.save(folder / "wide.npy", np.zeros((2, 8, 6), np.uint8))
+    faults = {("r.tfrecord", 10), ("real.npy", 1), ("real.npy", 2), ("broken.png", 0), ("wide.npy", None)}
+    return folder, there, faults
+
+
+def run(export_dir, patterns, output, output_format="parquet", arguments=(), version=None):
+    model = job.find_model(str(export_dir), version)
+    return job.run(model, patterns, str(output), output_format, job.parse_options(arguments))
+
+
+def check_rows(rows, there):
+    """Every image has one row, which holds what the model answers for it."""
+    assert sorted((row["file"], row["record"]) for row in rows) == sorted(there)
+    wanted = hand_made.answers(np.stack([there[row["file"], row["record"]] for row in rows]).astype(np.float32) / 255)
+    for name, values in wanted.items():
+        np.testing.assert_allclose(np.array([row[name] for row in rows]), values, atol=1e-6, err_msg=name)
+
+
+def read_refused(output):
+    lines = [line for file in output.glob("refused-*.jsonl") for line in file.read_text().splitlines()]
+    return [json.loads(line) for line in lines]
+
+
+def read_parquet(output):
+    return [row for file in output.glob("objects-*.parquet") for row in pq.read_table(file).to_pylist()]
+
+
+def check_all(output, numbers, inputs):
+    folder, there, faults = inputs
+    check_rows(read_parquet(output), there)
+    refused = read_refused(output)
+    assert {(line["file"].removeprefix(f"{folder}/"), line["record"]) for line in refused} == faults
+    assert all(line["reason"] for line in refused)
+    (by_model,) = [line for line in refused if (line["file"], line["record"]) == (f"{folder}/real.npy", 2)]
+    assert "images must not end in white" in by_model["reason"]
+    assert numbers == (len(there), len(faults))
+
+
+def test_every_image_is_written_or_refused(export_dir, inputs, tmp_path):
+    folder = inputs[0]
+    patterns = [f"{folder}/*.npy", f"{folder}/*.png", f"{folder}/r.tfrecord"]
+    output = tmp_path / "new" / "out"
+    check_all(output, run(export_dir, patterns, output), inputs)
+    assert sorted(path.name.partition("-")[0] for path in output.iterdir()) == ["objects", "refused"]
+
+    with pytest.raises(ValueError, match="holds results already .*give another folder"):
+        run(export_dir, patterns, output)
+
+
+def test_tfrecord_holds_the_same(export_dir, inputs, tmp_path):
+    folder, there, _ = inputs
+    assert run(export_dir, [f"{folder}/s-*"], tmp_path, "tfrecord") == (600, 0)
+    (file,) = tmp_path.iterdir()
+    assert file.suffix == ".tfrecord"
+    rows = []
+    for record in tf.data.TFRecordDataset(str(file)):
+        feature = tf.train.Example.FromString(record.numpy()).features.feature
+        rows.append(
+            {
+                "file": feature["file"].bytes_list.value[0].decode(),
+                "record": feature["record"].int64_list.value[0],
+                "count": feature["count"].int64_list.value[0],
+                "count_probs": list(feature["count_probs"].float_list.value),
+                "boxes": np.reshape(feature["boxes"].float_list.value, (-1, 4)),
+                "scores": list(feature["scores"].float_list.value),
+            }
+        )
+    check_rows(rows, {key: image for key, image in there.items() if "/s-" in key[0]})
+
+
+def test_an_export_answers_as_it_does_directly(tiny_export, tmp_path):
+    images = testing_export.images(40)
+    np.save(tmp_path / "a.npy", images)
+    assert run(tiny_export, [f"{tmp_path}/a.npy"], tmp_path / "out") == (40, 0)
+    rows = sorted(read_parquet(tmp_path / "out"), key=lambda row: row["record"])
+    loaded = tf.saved_model.load(str(tiny_export / "1"))
+    wanted = loaded.signatures["infer"](images=tf.constant(images))
+    assert len(set(wanted["count"].numpy())) > 1
+    for name in ("count", "count_probs", "boxes"):
+        np.testing.assert_allclose(np.array([row[name] for row in rows]), wanted[name], atol=1e-6, err_msg=name)
+
+
+@pytest.mark.slow
+def test_workers_that_are_processes(export_dir, inputs, tmp_path):
+    arguments = ["--direct_running_mode=multi_processing", "--direct_num_workers=2"]
+    check_all(tmp_path, run(export_dir, [f"{inputs[0]}/*"], tmp_path, arguments=arguments), inputs)
+
+
+def test_without_the_training_stack(export_dir, inputs, tmp_path):
+    """Where Keras, TensorFlow Probability and the rest can't be imported, as on a worker that has the least."""
+    code = f"""
+import sys
+for name in ("keras", "tf_keras", "tensorflow_probability", "tensorflow_datasets", "gin", "scipy", "matplotlib"):
+    sys.modules[name] = None
+from asr_tf.export.batch import job
+model = job.find_model({str(export_dir)!r})
+print(job.run(model, [{str(inputs[0] / "s-0.npy")!r}], {str(tmp_path / "out")!r}, "parquet", job.parse_options([])))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=source_tree.ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "(300, 0)"
+
+
+def test_the_newest_version_or_the_one_that_is_asked_for(export_dir):
+    assert job.find_model(str(export_dir)) == (str(export_dir / "10"), hand_made.CANVAS, hand_made.NUM_STEPS)
+    assert job.find_model(str(export_dir), 2).path == str(export_dir / "2")
+    assert job.find_model(str(export_dir / "2")).path == str(export_dir / "2")
+    with pytest.raises(ValueError, match="holds no version 3; there are: 2, 10"):
+        job.find_model(str(export_dir), 3)
+
+
+def test_versions_on_other_file_systems(export_dir):
+    """TensorFlow's own `file://` stands in for storage that a path of this machine doesn't name."""
+    url = f"file://{export_dir}"
+    assert job.find_model(url).path == f"{url}/10"
+    assert job.find_model(url, 2).path == f"{url}/2"
+    assert job.find_model(f"{url}/2").canvas_size == hand_made.CANVAS
+    with pytest.raises(ValueError, match="holds no version 3; there are: 2, 10"):
+        job.find_model(url, 3)
+    with pytest.raises(ValueError, match="cannot be read"):
+        job.find_model(f"{url}/none")
+
+
+def test_what_is_no_model_of_scenes(tmp_path):
+    with pytest.raises(ValueError, match="holds no exported version"):
+        job.find_model(str(tmp_path))
+    folder = tmp_path / "1"
+    folder.mkdir()
+    (folder / "saved_model.pb").write_bytes(b"\xff\xff\xff")
+    with pytest.raises(ValueError, match="is no SavedModel"):
+        job.find_model(str(tmp_path))
+    other = tf.Module()
+    other.call = tf.function(lambda x: {"y": x}, input_signature=[tf.TensorSpec([None], tf.float32, "x")])
+    tf.saved_model.save(other, str(tmp_path / "2"), signatures={"call": other.call})
+    with pytest.raises(ValueError, match="has no signature 'infer'; it must be written by asr_export"):
+        job.find_model(str(tmp_path))
+    tf.saved_model.save(other, str(tmp_path / "3"), signatures={"infer": other.call})
+    with pytest.raises(ValueError, match=r"lacks \['boxes', 'count', 'count_probs', 'images'\]"):
+        job.find_model(str(tmp_path))
+
+
+def test_input_that_matches_nothing(export_dir, tmp_path):
+    with pytest.raises(ValueError, match=r"--input '.*/\*.png' matches no file"):
+        run(export_dir, [f"{tmp_path}/*.png"], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(ValueError, match="--input 'nowhere://x' cannot be read"):
+        run(export_dir, ["nowhere://x"], tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--direct_num_wrokers=2"], "--direct_num_wrokers is unknown"),
+        (["--direct_num_workers=many"], "flags of Beam: .*invalid int value: 'many'"),
+        (["stray"], "stray is unknown"),
+    ],
+)
+def test_wrong_flags_of_beam(arguments, reason):
+    with pytest.raises(ValueError, match=reason):
+        job.parse_options(arguments)
+
+
+def test_flags_of_other_runners_are_passed_on():
+    options = job.parse_options(["--runner=FlinkRunner", "--flink_master=host:8081", "--own_flag=1"])
+    assert options.get_all_options()["flink_master"] == "host:8081"
+    assert options.get_all_options()["runner"] == "FlinkRunner"
+
+
+def test_one_bad_image_does_not_cost_its_chunk(export_dir):
+    handler = inference.SceneHandler(str(export_dir / "10"))
+    pixels = hand_made.pictures(5)
+    pixels[3, -1, -1] = 255
+    chunk = Chunk(["f"] * 5, np.arange(5) + 20, pixels)
+    (result,) = handler.run_inference([chunk], handler.load_model())
+    refused = [part for part in result.inference if isinstance(part, Refusal)]
+    assert [(refusal.file, refusal.record) for refusal in refused] == [("f", 23)]
+    written = [int(part.records[0]) for part in result.inference if not isinstance(part, Refusal)]
+    assert written == [20, 21, 22, 24]

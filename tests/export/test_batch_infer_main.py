@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import source_tree
+import testing_saved_model as hand_made
+
+from asr_tf.export import batch_infer_main
+
+
+@pytest.fixture(scope="module")
+def export_dir(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("exports")
+    hand_made.write(folder / "1")
+    return folder
+
+
+def infer(monkeypatch, *arguments):
+    """What the command does with arguments, in this process: the exit's status."""
+    monkeypatch.setattr(sys, "argv", ["asr_batch_infer", *map(str, arguments)])
+    for name in batch_infer_main._FLAGS:
+        batch_infer_main._FLAGS[name].unparse()
+    with pytest.raises(SystemExit) as end:
+        batch_infer_main.run()
+    return end.value.code
+
+
+def test_the_command_tells_what_it_wrote(export_dir, tmp_path, monkeypatch, capfd):
+    np.save(tmp_path / "a.npy", hand_made.pictures(3))
+    np.save(tmp_path / "b.npy", np.zeros((7, 7), np.uint8))
+    wanted = [f"--export_dir={export_dir}", f"--input={tmp_path}/a.npy|{tmp_path}/b*"]
+    output = tmp_path / "out"
+    flags_of_beam = ["--", "--direct_num_workers=1"]
+    assert not infer(monkeypatch, *wanted, f"--output={output}/", *flags_of_beam)
+    assert capfd.readouterr().out.splitlines() == [
+        "3 images inferred; 1 image or file was refused.",
+        f"Rows: {output}/objects-*.parquet",
+        f"Refused, with reasons: {output}/refused-*.jsonl",
+    ]
+    assert len(list(output.glob("objects-*.parquet"))) == 1
+
+    assert infer(monkeypatch, *wanted, f"--output={tmp_path}/strict", "--strict") == 1
+    assert "error: --strict: 1 image or file was refused" in capfd.readouterr().err
+    assert len(list((tmp_path / "strict").glob("objects-*.parquet"))) == 1
+
+
+def test_nothing_that_could_be_used_is_an_error(export_dir, tmp_path, monkeypatch, capfd):
+    (tmp_path / "a.npy").write_bytes(b"junk")
+    arguments = [f"--export_dir={export_dir}", f"--input={tmp_path}/a.npy", f"--output={tmp_path}/out"]
+    assert infer(monkeypatch, *arguments) == 1
+    assert "error: no image of --input could be used" in capfd.readouterr().err
+    assert len(list((tmp_path / "out").glob("refused-*.jsonl"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["--input=x", "--output=y"], 2, "--export_dir is needed"),
+        (["--export_dir=x", "--output=y"], 2, "--input is needed"),
+        (["--export_dir=x", "--input=y"], 2, "--output is needed"),
+        (["--export_dir=x", "--input=y", "--output=z", "--strikt"], 2, "unknown flag --strikt; did you mean --strict?"),
+        (["--export_dir=/none", "--input=y", "--output=z"], 1, "holds no exported version"),
+        (["--export_dir=x", "--input=y", "--output=z", "--", "--no_such_flag=1"], 1, "--no_such_flag is unknown"),
+    ],
+)
+def test_wrong_flags_are_told_on_one_line(arguments, status, message, monkeypatch, capfd):
+    assert infer(monkeypatch, *arguments) == status
+    (line,) = [line for line in capfd.readouterr().err.splitlines() if "error" in line]
+    assert line.startswith("asr_batch_infer: error: ")
+    assert message in line
+
+
+def test_without_beam_it_says_what_to_install(tmp_path):
+    code = (
+        "import sys; sys.modules['apache_beam'] = None\n"
+        "from asr_tf.export import batch_infer_main\n"
+        "sys.argv = ['asr_batch_infer', '--export_dir=x', '--input=y', '--output=z']\n"
+        "batch_infer_main.run()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=source_tree.ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 1
+    assert "pip install 'asr_tf[beam]'" in done.stderr
+    assert "Traceback" not in done.stderr
