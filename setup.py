@@ -1,7 +1,8 @@
 """Installation of asr_tf: Python, typing marker and gin files in one wheel.
 
 The gin files stand in `gin_configs/` beside the package, where people look for them, and travel as
-`asr_tf.gin_configs`, so that `--gin_files=models/asr.gin` works from any folder once installed.
+`asr_tf.gin_configs`, so that `--gin_files=models/asr.gin` works from any folder once installed.  `export/` is
+`asr_tf.export` likewise; in a checkout, `asr_tf/export/__init__.py` points there.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from setuptools import find_packages, setup
 ROOT = Path(__file__).resolve().parent
 
 # Packages that stand outside `asr_tf/` in the checkout: name in the wheel -> folder.
-MAPPED_PACKAGES = {"asr_tf.gin_configs": "gin_configs"}
+MAPPED_PACKAGES = {"asr_tf.export": "export", "asr_tf.gin_configs": "gin_configs"}
 
 CORE = [
     "absl-py>=2.0,<3",
@@ -34,7 +35,9 @@ CORE = [
 ]
 # The command `tfds build` needs these two; the Python interface, which asr_train uses, doesn't.
 DATA = ["apache-beam>=2.70,<3", "mlcroissant>=1.0.9,<2"]
-TEST = ["pytest>=8.0,<10", "setuptools>=70.1", "wheel>=0.42"]
+# Warm-up requests and the model list of TensorFlow Serving; of TensorFlow's version.
+EXPORT = ["tensorflow-serving-api>=2.21,<2.22"]
+TEST = ["pytest>=8.0,<10", "setuptools>=70.1", "wheel>=0.42", *EXPORT]
 LINT = ["mypy>=1.11,<3", "ruff>=0.6,<1"]
 
 
@@ -72,7 +75,7 @@ setup(
         "Typing :: Typed",
     ],
     python_requires=">=3.10,<3.14",
-    packages=[*find_packages(include=["asr_tf", "asr_tf.*"]), *MAPPED_PACKAGES],
+    packages=sorted({*find_packages(include=["asr_tf", "asr_tf.*"]), *MAPPED_PACKAGES}),
     package_dir=dict(MAPPED_PACKAGES),
     package_data={
         "asr_tf": ["py.typed"],
@@ -82,6 +85,7 @@ setup(
     install_requires=CORE,
     extras_require={
         "data": DATA,
+        "export": EXPORT,
         "test": TEST,
         "lint": LINT,
         "dev": [*TEST, *LINT],
@@ -91,6 +95,8 @@ setup(
             "asr_train = asr_tf.train_main:run",
             "asr_evaluate = asr_tf.evaluate_main:run",
             "asr_sample = asr_tf.sample_main:run",
+            "asr_export = asr_tf.export.export_main:run",
+            "asr_check_export = asr_tf.export.check_main:run",
         ]
     },
 )

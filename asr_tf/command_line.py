@@ -52,6 +52,7 @@ def launch(
     own: flags.FlagValues,
     main: Callable[[], None],
     check: Callable[[], None],
+    positional: str | None = None,
 ) -> None:
     """Parses the command line, runs `main`, exits the process.
 
@@ -61,6 +62,7 @@ def launch(
         own: the command's flags.
         main: does the work; reads the flags from `own`.
         check: raises flags.Error or ValueError for flags that can't be right, before anything heavy is imported.
+        positional: the flag that an argument without a flag's name is for, if there may be one.
     """
     if any(argument in _HELP + _FULL_HELP for argument in sys.argv[1:]):
         print(_help(doc, own))
@@ -73,7 +75,7 @@ def launch(
     def parse(argv: list[str]) -> list[str]:
         try:
             rest = own(argv, known_only=True)
-            _parse_rest(rest, own)
+            _parse_rest(rest, own, positional)
             # absl turns its own default up to INFO after parsing; TFDS and TensorFlow talk a lot there.
             nonlocal quiet
             quiet = flags.FLAGS["verbosity"].using_default_value
@@ -147,13 +149,15 @@ def _help(doc: str, own: flags.FlagValues) -> str:
     return "\n\n".join(paragraphs[:2]) + "\n" + "\n".join(paragraphs[2:])
 
 
-def _parse_rest(rest: list[str], own: flags.FlagValues) -> None:
+def _parse_rest(rest: list[str], own: flags.FlagValues, positional: str | None) -> None:
     """Hands what the command doesn't know to absl's own flags (`--verbosity` and the like)."""
     try:
-        positional = flags.FLAGS(rest)[1:]
+        arguments = flags.FLAGS(rest)[1:]
     except flags.UnrecognizedFlagError as error:
         near = difflib.get_close_matches(error.flagname, list(own), n=1)
         hint = f"; did you mean --{near[0]}?" if near else ""
         raise flags.IllegalFlagValueError(f"unknown flag --{error.flagname}{hint}") from None
-    if positional:
-        raise flags.IllegalFlagValueError(f"unexpected argument {positional[0]!r}")
+    if arguments and positional and own[positional].using_default_value:
+        own[positional].parse(arguments.pop(0))
+    if arguments:
+        raise flags.IllegalFlagValueError(f"unexpected argument {arguments[0]!r}")

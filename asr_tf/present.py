@@ -29,6 +29,10 @@ class PresentSteps:
             return tf.reshape(values, [-1, *values.shape[2:]])
         return tf.gather_nd(values, self._index)
 
+    def scenes(self) -> tf.Tensor:
+        """The scene of each present step, int32 [N]; absent steps must have been left out."""
+        return tf.cast(self._index[:, 0], tf.int32)
+
     def take_scenes(self, values: tf.Tensor) -> tf.Tensor:
         """[B, ...] to the values of each present step's scene, [N, ...]."""
         if self._index is None:

@@ -1,0 +1,140 @@
+"""The folder of an exported model: what lies where, which versions there are, and how a new one gets in.
+
+Layout of an export folder, which is what TensorFlow Serving watches:
+    <version>/                       a positive integer; newer versions have higher numbers
+        saved_model.pb, variables/   the SavedModel; or model.tflite, for LiteRT
+        model_card.json              training configuration, test figures, signatures, and a checksum for each file
+        assets.extra/golden.npz      inputs and outputs of every signature, at two batch sizes
+        assets.extra/tf_serving_warmup_requests
+
+Contract: a version is there as a whole or not at all, and is never changed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import pathlib
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+
+__all__ = ["CARD", "GOLDEN", "TFLITE", "WARMUP", "ExportError", "checksums", "new_version", "version_folder", "versions"]
+
+CARD = "model_card.json"
+TFLITE = "model.tflite"
+GOLDEN = "assets.extra/golden.npz"
+WARMUP = "assets.extra/tf_serving_warmup_requests"
+
+_LARGEST_VERSION = 2**63 - 1
+
+
+class ExportError(ValueError):
+    """An export folder or run that can't be used; the message is one line."""
+
+
+def versions(export_dir: str | os.PathLike[str]) -> list[int]:
+    """The versions in an export folder, oldest first; none where there is no such folder."""
+    folder = pathlib.Path(export_dir).expanduser()
+    if not folder.is_dir():
+        return []
+    names = (path.name for path in folder.iterdir() if path.is_dir())
+    return sorted(int(name) for name in names if re.fullmatch(r"[1-9]\d*", name))
+
+
+def version_folder(export_dir: str | os.PathLike[str], version: int | None = None) -> pathlib.Path:
+    """The folder of a version.
+
+    Args:
+        export_dir: an export folder, or the folder of one version.
+        version: its number, None for the newest.
+
+    Raises:
+        ExportError: there is none.
+    """
+    folder = pathlib.Path(export_dir).expanduser()
+    there = versions(folder)
+    if not there and version is None and any((folder / name).is_file() for name in (CARD, "saved_model.pb", TFLITE)):
+        return folder
+    if not there:
+        raise ExportError(f"{folder} holds no exported version; asr_export --export_dir={folder} writes one.")
+    if version is not None and version not in there:
+        raise ExportError(f"{folder} holds no version {version}; there are: {', '.join(map(str, there))}.")
+    return folder / str(there[-1] if version is None else version)
+
+
+def checksums(folder: pathlib.Path) -> dict[str, dict[str, int | str]]:
+    """Size in bytes and SHA-256 of every file in a version's folder but its card, by the path in it."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / CARD)
+    found: dict[str, dict[str, int | str]] = {}
+    for path in files:
+        digest = hashlib.sha256()
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+        found[path.relative_to(folder).as_posix()] = {"bytes": path.stat().st_size, "sha256": digest.hexdigest()}
+    return found
+
+
+@contextlib.contextmanager
+def new_version(export_dir: str | os.PathLike[str], version: int | None = None) -> Iterator[tuple[pathlib.Path, int]]:
+    """A folder to fill; it becomes the version when the block ends without an error, and vanishes with one.
+
+    Args:
+        export_dir: created where it is missing.
+        version: number of the version, None for one more than the newest.
+
+    Yields:
+        (folder, version): where to write, and the version that it will be.
+
+    Raises:
+        ExportError: the version is there already, isn't a positive number, or the folder can't be written.
+    """
+    folder = pathlib.Path(export_dir).expanduser()
+    there = versions(folder)
+    following = there[-1] + 1 if there else 1
+    if version is not None and not 0 < version <= _LARGEST_VERSION:
+        raise ExportError(f"version must be a number from 1 to {_LARGEST_VERSION}, got {version}.")
+    number = following if version is None else version
+    target = folder / str(number)
+    if os.path.lexists(target):
+        raise ExportError(
+            f"version {number} is in {folder} already and stays as it is; "
+            f"give another --version, or none for the next one ({following})."
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # Beside the target, so that one rename puts it in place; servers look at numbers only.
+        part = pathlib.Path(tempfile.mkdtemp(prefix=f".exporting-{number}-", dir=folder))
+    except OSError as error:
+        raise ExportError(f"can't write in export folder {folder}: {error.strerror or error}.") from error
+    try:
+        yield part, number
+        _settle(part)
+        try:
+            part.rename(target)
+        except OSError as error:
+            raise ExportError(f"version {number} came into {folder} from elsewhere meanwhile; nothing written.") from error
+        _sync(folder)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+
+
+def _settle(part: pathlib.Path) -> None:
+    """Brings all to disk before the rename, and lets others read what a temporary folder keeps to its owner."""
+    umask = os.umask(0)
+    os.umask(umask)
+    part.chmod(0o777 & ~umask)
+    for path in [*part.rglob("*"), part]:
+        _sync(path)
+
+
+def _sync(path: pathlib.Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
