@@ -37,6 +37,8 @@ DEFAULT_SIGNATURE = "serving_default"
 # Inputs whose numbers must lie in [0, 1]: held against it here, before requests of several clients become one batch.
 UNIT_RANGE_INPUTS = frozenset({"images"})
 
+_MOST_AXES = 32
+
 
 @dataclasses.dataclass(frozen=True)
 class TensorSpec:
@@ -184,7 +186,6 @@ def _check_names(what: str, values: dict[str, Any], specs: Mapping[str, TensorSp
 
 def _tensor(name: str, value: Any, spec: TensorSpec) -> np.ndarray:
     """A nested list as an array; its leaves must be of the type that the spec asks for."""
-    most = 32 if spec.shape is None else len(spec.shape)
     shape: list[int] = []
     level = [value]
     while level and type(level[0]) is list:
@@ -197,8 +198,8 @@ def _tensor(name: str, value: Any, spec: TensorSpec) -> np.ndarray:
                 400, f"{name} is ragged: lists of {min(sizes)} and {max(sizes)} values at level {len(shape)}"
             )
         shape.append(sizes.pop())
-        if len(shape) > most:
-            raise RequestError(400, f"{name} must have shape {spec}, got {_rank_text(len(shape))}")
+        if len(shape) > _MOST_AXES:
+            raise RequestError(400, f"{name} must have shape {spec}, got lists nested over {_MOST_AXES} deep")
         level = list(chain.from_iterable(level))
     return _leaves(name, level, spec.dtype).reshape(shape)
 
@@ -217,7 +218,7 @@ def _leaves(name: str, values: list[Any], dtype: np.dtype) -> np.ndarray:
             return np.array(values, dtype=dtype)
     except OverflowError:
         limits = (-3.4e38, 3.4e38) if dtype.kind == "f" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
-        wrong = next(value for value in values if not limits[0] <= value <= limits[1])
+        wrong = next(value for value in values if type(value) is int and not limits[0] <= value <= limits[1])
         raise RequestError(400, f"{name} must hold {dtype} values, got {_text(wrong)}, which is too large") from None
 
 
@@ -319,10 +320,6 @@ def _names(specs: Mapping[str, TensorSpec]) -> str:
 
 def _type_text(dtype: np.dtype) -> str:
     return "string" if dtype.kind == "O" else str(dtype)
-
-
-def _rank_text(rank: int) -> str:
-    return f"lists nested {rank} deep"
 
 
 def _shape_text(shape: tuple[int | None, ...]) -> str:
