@@ -48,6 +48,7 @@ class TinyServed(tf.Module):
                 _check(num_samples >= 1, "num_samples must be 1 or more, got", num_samples),
             ]
             with tf.control_dependencies(checks):
+                num_samples = tf.identity(num_samples)
                 drawn = tf.random.stateless_uniform([num_samples], seed, 0, NUM_STEPS + 1, tf.int32)
             count = tf.where(num_objects < 0, drawn, num_objects)
             presence = tf.sequence_mask(count, NUM_STEPS, tf.float32)
