@@ -20,7 +20,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from asr_tf import inference
+from asr_tf.inference import Inference
 from asr_tf.scene_model import SceneModel
 
 __all__ = ["MOST_PARTICLES", "MOST_SAMPLES", "ServedModel"]
@@ -63,6 +63,7 @@ class ServedModel(tf.Module):
         super().__init__(name="asr")
         # The variables, not the model: it would be saved with all that Keras attaches to it.
         self.served_variables = [variable.value for variable in model.variables]
+        self._inference = Inference(model)
         height, width = model.canvas_size
         images = tf.TensorSpec([None, height, width, 1], tf.float32, "images")
         objects = (
@@ -76,7 +77,7 @@ class ServedModel(tf.Module):
             return tf.TensorSpec(number.shape, number.dtype, name)
 
         def infer(images: tf.Tensor) -> dict[str, tf.Tensor]:
-            return inference.infer(model, _checked_images(images, model))
+            return self._inference.infer(_checked_images(images, model))
 
         def sample(num_samples: tf.Tensor, seed: tf.Tensor, num_objects: tf.Tensor) -> dict[str, tf.Tensor]:
             num_samples = _checked_number("num_samples", num_samples, 1, MOST_SAMPLES)
@@ -84,7 +85,7 @@ class ServedModel(tf.Module):
             return model.sample(num_samples, _checked_shape("seed", seed, [2]), num_objects)
 
         def render(z_what: tf.Tensor, boxes: tf.Tensor, presence: tf.Tensor) -> dict[str, tf.Tensor]:
-            return {"images": inference.draw(model, *_checked_objects(z_what, boxes, presence, model))}
+            return {"images": self._inference.draw(*_checked_objects(z_what, boxes, presence, model))}
 
         def log_likelihood(images: tf.Tensor, num_particles: tf.Tensor, seed: tf.Tensor) -> dict[str, tf.Tensor]:
             num_particles = _checked_number("num_particles", num_particles, 1, MOST_PARTICLES)
