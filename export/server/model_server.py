@@ -16,6 +16,7 @@ import fastapi
 import numpy as np
 from fastapi.responses import JSONResponse
 
+from asr_tf.export.server import garbage
 from asr_tf.export.server.errors import RequestError, one_line
 from asr_tf.export.server.predict_json import DEFAULT_SIGNATURE, TensorSpec, check_tensor
 from asr_tf.export.server.predictor import Predictor
@@ -94,7 +95,7 @@ class ModelServer(RESTServer):
 
     def serve(self) -> None:
         """Answers until `stop` is called or, in the main thread, SIGTERM or SIGINT comes; then finishes what was begun."""
-        with _signals_ignored():
+        with _signals_ignored(), garbage.held_back():
             self.run(sockets=[self._listening])
         self._predictor.close()
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from asr_tf.export.server import garbage
 from asr_tf.export.server.batching import Batcher
 from asr_tf.export.server.errors import RequestError
 from asr_tf.export.server.loaded_version import LoadedVersion, Signature
@@ -74,7 +75,7 @@ class Predictor:
         )
         self.metrics = Metrics(lambda: self._batcher.num_waiting)
         self.repository = VersionRepository(
-            settings.export_dir, self._load, settings.num_versions, self.metrics.set_versions
+            settings.export_dir, self._load, settings.num_versions, self.metrics.set_versions, garbage.settle
         )
         self._calls = ThreadPoolExecutor(_NUM_CALLS, thread_name_prefix="calls")
         self._num_calls = 0

@@ -52,6 +52,7 @@ class VersionRepository:
         load: Callable[[Path, int], LoadedVersion],
         num_versions: int = 1,
         on_change: Callable[[list[int]], None] = lambda numbers: None,
+        on_release: Callable[[], None] = lambda: None,
     ) -> None:
         """Takes no look at the folder yet.
 
@@ -60,11 +61,13 @@ class VersionRepository:
             load: makes a version ready to be asked; raises if that can't be.
             num_versions: how many of the newest that work are served.
             on_change: told the numbers that are served, whenever they change.
+            on_release: called when a version was let go.
         """
         self._export_dir = export_dir
         self._load = load
         self._num_versions = num_versions
         self._on_change = on_change
+        self._on_release = on_release
         self._lock = threading.Lock()
         self._serving: dict[int, LoadedVersion] = {}
         self._retired: list[LoadedVersion] = []
@@ -161,10 +164,14 @@ class VersionRepository:
     def _sweep(self) -> None:
         """Lets go of replaced versions that no request needs any more."""
         with self._lock:
-            for version in [version for version in self._retired if not version.in_use]:
-                self._retired.remove(version)
+            idle = [version for version in self._retired if not version.in_use]
+            self._retired = [version for version in self._retired if version not in idle]
+            for version in idle:
                 if version.number not in self._serving:
                     self._states[version.number] = VersionState("END")
+        if idle:
+            del idle[:], version
+            self._on_release()
 
     def _set_state(self, number: int, state: VersionState) -> None:
         with self._lock:
