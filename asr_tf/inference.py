@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from asr_tf.distributions import PresenceCode, code_of_count
@@ -27,6 +28,7 @@ from asr_tf.layers import MLP, mean_pool
 from asr_tf.present import PresentSteps
 from asr_tf.scene import window_boxes
 from asr_tf.scene_model import SceneModel
+from asr_tf.spatial_transformer import interpolate
 
 __all__ = ["Inference"]
 
@@ -47,25 +49,27 @@ class _Layer(tf.Module):
         return outputs if self._activation is None else self._activation(outputs)
 
 
-def _activation(layer: keras.layers.Dense) -> Callable[[tf.Tensor], tf.Tensor]:
-    return tf.nn.softplus if layer.activation is keras.activations.softplus else layer.activation
+def _dense(mlp: MLP) -> list[keras.layers.Dense]:
+    return [getattr(mlp, f"dense_{i}") for i in range(mlp.depth)]
 
 
-def _layers(mlp: MLP) -> list[_Layer]:
-    dense = [getattr(mlp, f"dense_{i}") for i in range(mlp.depth)]
-    return [_Layer(layer.kernel.value, layer.bias.value, _activation(layer)) for layer in dense]
+def _hidden_layer(layer: keras.layers.Dense) -> _Layer:
+    is_softplus = layer.activation is keras.activations.softplus
+    return _Layer(layer.kernel.value, layer.bias.value, tf.nn.softplus if is_softplus else layer.activation)
 
 
 class Inference(tf.Module):
     """Infers and draws with copies of a model's weights."""
 
-    def __init__(self, model: SceneModel):
+    def __init__(self, model: SceneModel, portable: bool = False):
         """Copies the weights of recognition and decoder.
 
         Args:
             model: of scenes.
+            portable: whether to do with LiteRT's own operations: absent objects are read and drawn too, by products.
         """
         super().__init__(name="inference")
+        self._portable = portable
         self._canvas_size, self._num_steps = model.canvas_size, model.num_steps
         self._glimpse_size, self._what_size = model.glimpse_size, model.what_size
         network = model.recognition
@@ -84,11 +88,11 @@ class Inference(tf.Module):
         self._presence = _Layer(presence.dense_1.kernel.value, presence.dense_1.bias.value)
         self._shift = _Layer(shift.dense_1.kernel.value[:, :2], shift.dense_1.bias.value[:2])
         self._scale = _Layer(scale.dense_1.kernel.value[:, :1], scale.dense_1.bias.value[:1])
-        *self._encoder, last = _layers(network.encoder.mlp)
-        last = getattr(network.encoder.mlp, f"dense_{network.encoder.mlp.depth - 1}")
-        self._encoder.append(_Layer(last.kernel.value[:, : self._what_size], last.bias.value[: self._what_size]))
-        *self._decoder, _ = _layers(model.decoder.mlp)
-        last = getattr(model.decoder.mlp, f"dense_{model.decoder.mlp.depth - 1}")
+        *hidden, last = _dense(network.encoder.mlp)
+        means = _Layer(last.kernel.value[:, : self._what_size], last.bias.value[: self._what_size])
+        self._encoder = [*map(_hidden_layer, hidden), means]
+        *hidden, last = _dense(model.decoder.mlp)
+        self._decoder = [*map(_hidden_layer, hidden)]
         # Its result is wanted with the objects as rows.
         self._pixel_kernel = tf.Variable(last.kernel.value, trainable=False)
         self._pixel_bias = tf.Variable(last.bias.value, trainable=False)
@@ -108,7 +112,7 @@ class Inference(tf.Module):
         count = tf.argmax(count_probs, axis=-1, output_type=tf.int32)
         presence = code_of_count(count, self._num_steps)
         boxes = presence[..., tf.newaxis] * window_boxes(shift, scale, self._canvas_size)
-        steps = PresentSteps(presence)
+        steps = PresentSteps(presence, gather=not self._portable)
         windows = steps.take(boxes)
         what = tf.reshape(self._read(images, windows, steps.scenes()), [-1, self._glimpse_size**2])
         for i, layer in enumerate(self._encoder):
@@ -136,7 +140,7 @@ class Inference(tf.Module):
         Returns:
             float32 [B, H, W, 1] in [0, 1].
         """
-        steps = PresentSteps(presence)
+        steps = PresentSteps(presence, gather=not self._portable)
         drawn = self._draw(steps.take(what), steps.take(boxes))
         return self._canvases(steps, steps.take(presence)[:, tf.newaxis, tf.newaxis] * drawn)
 
@@ -176,7 +180,7 @@ class Inference(tf.Module):
         size = self._glimpse_size
         starts, ends = self._edges_px(boxes)
         half_part = (ends - starts) * (0.5 / size)
-        return _interpolate(images, scenes, starts + half_part - 0.5, ends - half_part - 0.5, (size, size))
+        return self._interpolate(images, scenes, starts + half_part - 0.5, ends - half_part - 0.5, (size, size))
 
     def _draw(self, what: tf.Tensor, boxes: tf.Tensor) -> tf.Tensor:
         """Each of N objects on a canvas of its own, [N, H, W], from appearances [N, Z] and boxes [N, 4]."""
@@ -191,11 +195,35 @@ class Inference(tf.Module):
         parts_per_pixel = float(side) / tf.maximum(ends - starts, 1e-2)
         canvas = tf.constant(self._canvas_size, tf.float32)
         first, last = ((pixel - starts) * parts_per_pixel - 0.5 for pixel in (0.5, canvas - 0.5))
-        return _interpolate(objects, tf.range(tf.shape(objects)[0]), first, last, self._canvas_size)
+        return self._interpolate(objects, tf.range(tf.shape(objects)[0]), first, last, self._canvas_size)
 
     def _edges_px(self, boxes: tf.Tensor) -> list[tf.Tensor]:
         """Upper left and lower right corners as (y, x), [N, 2] each."""
         return [edges * tf.constant(self._canvas_size, tf.float32) for edges in tf.split(boxes, 2, axis=-1)]
+
+    def _interpolate(
+        self, values: tf.Tensor, index: tf.Tensor, first: tf.Tensor, last: tf.Tensor, size: tuple[int, int]
+    ) -> tf.Tensor:
+        """Bilinear interpolation at the crossings of evenly spaced rows and columns; zero outside the values.
+
+        Args:
+            values: float32 [M, P, Q].
+            index: int32 [N], which of the values.
+            first, last: float32 [N, 2], the first and last row and column, in indices of the values.
+            size: how many rows and columns.
+
+        Returns:
+            float32 [N, *size].
+        """
+        if self._portable:
+            steps = (last - first) / tf.constant([max(number - 1.0, 1.0) for number in size])
+            lines = (first[:, i, None] + steps[:, i, None] * np.arange(n, dtype=np.float32) for i, n in enumerate(size))
+            return interpolate(tf.gather(values, index), *lines)
+        padded = tf.pad(values, [[0, 0], [1, 1], [1, 1]])[..., tf.newaxis]  # the fall-off to zero beyond the edges
+        intervals = tf.constant([side + 1.0 for side in values.shape[1:].as_list()])
+        boxes = tf.concat([(first + 1.0) / intervals, (last + 1.0) / intervals], -1)
+        boxes = tf.where(tf.math.is_finite(boxes), boxes, -1.0)  # the kernel reads anywhere in memory for NaN
+        return tf.squeeze(tf.image.crop_and_resize(padded, boxes, index, size), -1)
 
 
 def _update(gates: tf.Tensor, cell: tf.Tensor | None = None) -> tuple[tf.Tensor, tf.Tensor]:
@@ -204,24 +232,3 @@ def _update(gates: tf.Tensor, cell: tf.Tensor | None = None) -> tuple[tf.Tensor,
     entering = tf.sigmoid(enter) * tf.tanh(candidate)
     cell = entering if cell is None else tf.sigmoid(forget) * cell + entering
     return tf.sigmoid(leave) * tf.tanh(cell), cell
-
-
-def _interpolate(
-    values: tf.Tensor, index: tf.Tensor, first: tf.Tensor, last: tf.Tensor, size: tuple[int, int]
-) -> tf.Tensor:
-    """Bilinear interpolation at the crossings of evenly spaced rows and columns; zero outside the values.
-
-    Args:
-        values: float32 [M, P, Q].
-        index: int32 [N], which of the values.
-        first, last: float32 [N, 2], the first and last row and column, in indices of the values.
-        size: how many rows and columns.
-
-    Returns:
-        float32 [N, *size].
-    """
-    padded = tf.pad(values, [[0, 0], [1, 1], [1, 1]])[..., tf.newaxis]  # the fall-off to zero beyond the edges
-    intervals = tf.constant([side + 1.0 for side in values.shape[1:].as_list()])
-    boxes = tf.concat([(first + 1.0) / intervals, (last + 1.0) / intervals], -1)
-    boxes = tf.where(tf.math.is_finite(boxes), boxes, -1.0)  # the kernel reads anywhere in memory for NaN
-    return tf.squeeze(tf.image.crop_and_resize(padded, boxes, index, size), -1)

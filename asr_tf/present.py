@@ -30,7 +30,10 @@ class PresentSteps:
         return tf.gather_nd(values, self._index)
 
     def scenes(self) -> tf.Tensor:
-        """The scene of each present step, int32 [N]; absent steps must have been left out."""
+        """The scene of each present step, int32 [N]."""
+        if self._index is None:
+            shape = tf.shape(self._presence)
+            return tf.repeat(tf.range(shape[0]), shape[1])
         return tf.cast(self._index[:, 0], tf.int32)
 
     def take_scenes(self, values: tf.Tensor) -> tf.Tensor:

@@ -15,6 +15,7 @@ expected and what came.
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -23,11 +24,12 @@ import tensorflow as tf
 from asr_tf.inference import Inference
 from asr_tf.scene_model import SceneModel
 
-__all__ = ["MOST_PARTICLES", "MOST_SAMPLES", "ServedModel"]
+__all__ = ["MOST_PARTICLES", "MOST_SAMPLES", "ServedModel", "to_tflite"]
 
 # One request must not take the memory, or the hours, of all.
 MOST_SAMPLES = 4096
 MOST_PARTICLES = 10_000
+_FARTHEST = 1000.0  # canvases that a box may be away: what is farther overflows on its way to pixels
 
 
 _MEANINGS = {
@@ -132,7 +134,27 @@ class ServedModel(tf.Module):
         Args:
             folder: is created.
         """
-        tf.saved_model.save(self, os.fspath(folder), signatures=self.signatures())
+        # Gradients that functions define themselves are for training: saving them takes longer than all the rest.
+        options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+        tf.saved_model.save(self, os.fspath(folder), signatures=self.signatures(), options=options)
+
+
+def to_tflite(model: SceneModel) -> bytes:
+    """The signature `infer` as a model for LiteRT, of its own operations only; its input isn't checked.
+
+    Args:
+        model: of scenes.
+
+    Returns:
+        The contents of a `.tflite` file.
+    """
+    module = tf.Module()
+    module.inference = Inference(model, portable=True)
+    images = tf.TensorSpec([None, *model.canvas_size, 1], tf.float32, "images")
+    module.infer = tf.function(lambda images: module.inference.infer(images), input_signature=[images], autograph=False)
+    with tempfile.TemporaryDirectory() as folder:
+        tf.saved_model.save(module, folder, signatures={"infer": module.infer})
+        return tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=["infer"]).convert()
 
 
 def _assert(condition: tf.Tensor, *message: Any) -> tf.Operation:
@@ -166,7 +188,8 @@ def _checked_shape(name: str, value: tf.Tensor, shape: Sequence[int | None]) -> 
 
 def _checked_number(name: str, value: tf.Tensor, low: int, high: int) -> tf.Tensor:
     value = _checked_shape(name, value, [])
-    return _after([_assert((value >= low) & (value <= high), f"{name} must be from {low} to {high}, got", value)], value)
+    fits = tf.reduce_all((value >= low) & (value <= high))
+    return _after([_assert(fits, f"{name} must be from {low} to {high}, got", value)], value)
 
 
 def _checked_fractions(name: str, values: tf.Tensor) -> tf.Tensor:
@@ -196,6 +219,7 @@ def _checked_objects(
         _assert(same, "z_what, boxes and presence must be of as many scenes each, got", tf.stack(sizes)),
         _assert(tf.reduce_all(tf.math.is_finite(z_what)), "z_what must hold finite numbers"),
         _assert(tf.reduce_all(tf.math.is_finite(boxes)), "boxes must hold finite numbers"),
+        _assert(~tf.reduce_any(tf.abs(boxes) > _FARTHEST), f"boxes must lie within {_FARTHEST:.0f} canvases"),
         _assert(tf.reduce_all(starts <= ends), "boxes must be [ymin, xmin, ymax, xmax] with ymin <= ymax, xmin <= xmax"),
     ]
     presence = _checked_fractions("presence", presence)

@@ -10,7 +10,6 @@ Imports nothing of asr_tf, and sees to it that nothing else does.
 from __future__ import annotations
 
 import hashlib
-import importlib.abc
 import json
 import os
 import pathlib
@@ -30,21 +29,14 @@ _TOLERANCE = 1e-5
 _TOLERANCE_TFLITE = 1e-4
 
 
-class _Refuse(importlib.abc.MetaPathFinder):
-    """Makes imports fail, whether or not the packages are installed."""
-
-    def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
-        if name.split(".")[0] in _REFUSED:
-            raise ModuleNotFoundError(f"{name} must not be imported in this process", name=name)
-
-
 class _Fault(Exception):
     """Something is wrong with the export; the message is one line."""
 
 
 def _one_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+    told = [line for line in lines if line.startswith("assertion failed")]  # by the graph, under TensorFlow's headings
+    return (told or lines or [type(error).__name__])[0]
 
 
 def _read_card(folder: pathlib.Path) -> dict[str, Any]:
@@ -161,15 +153,13 @@ def _verdicts(folder: pathlib.Path) -> Iterator[str]:
         yield _answer_and_compare(signatures[name], name, cases, _TOLERANCE_TFLITE if is_tflite else _TOLERANCE)
     if not is_tflite:
         yield _check_refusal(signatures["infer"], golden["infer"]["0"]["inputs"])
-    del kept  # signatures don't keep a model's variables alive
-    if loaded := sorted(name for name in _REFUSED if name in sys.modules):
-        raise _Fault(f"{', '.join(loaded)} was imported all the same")
-    yield "imported none of them"
+    del kept  # signatures alone don't keep a model's variables alive
 
 
 def main(arguments: Sequence[str]) -> int:
     """Checks the folder that the one argument names; returns the exit status."""
-    sys.meta_path.insert(0, _Refuse())
+    # An import of them fails, whether or not they are installed.
+    sys.modules.update(dict.fromkeys(_REFUSED))  # type: ignore[arg-type]
     try:
         for verdict in _verdicts(pathlib.Path(arguments[0])):
             print(f"ok   {verdict}", flush=True)

@@ -17,7 +17,7 @@ from asr_tf import version as asr_version
 from asr_tf.export import artifact
 from asr_tf.run_folder import RunFolder, restore_model
 from asr_tf.scene_model import SceneModel
-from asr_tf.serving import ServedModel
+from asr_tf.serving import ServedModel, to_tflite
 
 __all__ = ["FORMATS", "GOLDEN_BATCHES", "export_model", "export_run"]
 
@@ -80,7 +80,11 @@ def export_model(
 
     Returns:
         The folder of the version.
+
+    Raises:
+        ExportError: the model has weights that aren't finite, or the version can't be written.
     """
+    _check_finite(model)
     golden = golden_values(model)
     if model_format == "tflite":
         golden, warmup = {"infer": golden["infer"]}, False
@@ -89,7 +93,7 @@ def export_model(
         (folder / artifact.GOLDEN).parent.mkdir()
         served = ServedModel(model)
         if model_format == "tflite":
-            (folder / artifact.TFLITE).write_bytes(served.to_tflite())
+            (folder / artifact.TFLITE).write_bytes(to_tflite(model))
         else:
             served.save(folder)
         _write_golden(folder / artifact.GOLDEN, golden)
@@ -114,6 +118,12 @@ def export_model(
         }
         (folder / artifact.CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
     return pathlib.Path(export_dir).expanduser() / str(number)
+
+
+def _check_finite(model: SceneModel) -> None:
+    for variable in model.trainable_variables:
+        if not np.all(np.isfinite(keras.ops.convert_to_numpy(variable))):
+            raise artifact.ExportError(f"weight {variable.path} holds numbers that aren't finite; train anew.")
 
 
 def golden_values(model: SceneModel) -> Golden:

@@ -20,3 +20,19 @@ def _clean_gin():
     gin = sys.modules.get("gin")
     if gin is not None:
         gin.clear_config(clear_constants=False)
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory):
+    """The work folder of a tiny run."""
+    import testing_export
+
+    return testing_export.write_run(tmp_path_factory.mktemp("tiny_run"))
+
+
+@pytest.fixture(scope="session")
+def tiny_export(tiny_run, tmp_path_factory):
+    """An export folder with one version of the tiny run; not to be changed."""
+    import testing_export
+
+    return testing_export.export_tiny(tiny_run, tmp_path_factory.mktemp("tiny_export"))

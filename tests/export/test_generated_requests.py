@@ -14,7 +14,7 @@ import pytest
 import testing_server
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from testing_export import CANVAS, NUM_STEPS, WHAT_SIZE, random_images, write_version
+from testing_served import CANVAS, NUM_STEPS, WHAT_SIZE, random_images, write_version
 
 HEIGHT, WIDTH = CANVAS
 GOOD_SHAPES = {

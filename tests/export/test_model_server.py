@@ -10,9 +10,9 @@ import threading
 
 import numpy as np
 import pytest
-import testing_export
+import testing_served
 import testing_server
-from testing_export import CANVAS, NUM_STEPS, break_version, random_images, write_version
+from testing_served import CANVAS, NUM_STEPS, break_version, random_images, write_version
 
 from asr_tf.client import Inference, Scenes
 
@@ -421,6 +421,6 @@ def test_warm_up_requests_beside_the_model_are_run(tmp_path, monkeypatch):
 
 def test_the_stand_in_is_what_the_export_is():
     """The tiny model has the outputs that the client knows, which tests with an export hold against the real ones."""
-    module = testing_export.TinyServed(0.5)
+    module = testing_served.TinyServed(0.5)
     assert set(module.infer.get_concrete_function().structured_outputs) == set(Inference._fields)
     assert set(module.sample.get_concrete_function().structured_outputs) == set(Scenes._fields)

@@ -1,0 +1,111 @@
+"""The command asr_serve as users start and end it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+import source_tree
+from testing_served import break_version, random_images, write_version
+from testing_model import run_command
+from testing_server import wait_until
+
+from asr_tf.client import Client
+from asr_tf.export import serve_main
+
+
+def _start(export_dir, *flags):
+    return subprocess.Popen(
+        [sys.executable, "-m", "asr_tf.export.serve_main", f"--export_dir={export_dir}", "--port=0", *flags],
+        cwd=source_tree.ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_serves_until_it_is_told_to_stop_and_answers_what_was_asked(tmp_path):
+    """SIGTERM comes while clients ask: each request that was taken is answered, and the command ends with status 0."""
+    write_version(tmp_path, 1)
+    break_version(tmp_path, 2)
+    process = _start(tmp_path, "--model_name=scenes", "--poll_seconds=0.1", "--batch_timeout_ms=200")
+    try:
+        line = process.stdout.readline()
+        assert line.startswith("asr_serve: http://127.0.0.1:"), process.stderr.read()
+        url = line.split()[1].partition("/v1/")[0]
+        images = random_images(1)
+        answers = []
+
+        def ask():
+            with Client(url, "scenes") as client:
+                answers.append(client.infer(images).reconstruction)
+
+        ask()
+        with Client(url, "scenes") as client:
+            assert client.versions() == {2: "END", 1: "AVAILABLE"}
+        threads = [threading.Thread(target=ask) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.1)  # they wait for others to share a batch with
+        process.send_signal(signal.SIGTERM)
+        for thread in threads:
+            thread.join()
+        assert process.wait(timeout=60) == 0
+    finally:
+        process.kill()
+    assert len(answers) == 5
+    for answer in answers:
+        np.testing.assert_allclose(answer, 0.5 * images, atol=1e-6)
+    assert process.stdout.read() == "asr_serve: stopped\n"
+    log = process.stderr.read().splitlines()
+    assert any("ERROR version 2 can't be served" in line and "older versions are tried" in line for line in log)
+    assert any("INFO serving version 1" in line for line in log)
+    assert not any("Traceback" in line for line in log)
+
+
+def test_nothing_to_serve_is_one_line(tmp_path):
+    done = _start(tmp_path / "missing")
+    out, err = done.communicate(timeout=120)
+    assert (done.returncode, out) == (1, "")
+    assert err.splitlines()[-1].startswith("asr_serve: error: No version in")
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ([], "--export_dir is needed"),
+        (["--export_dir=x", "--model_name=a/b"], "--model_name must hold no / and no :, got 'a/b'"),
+        (["--export_dir=x", "--version_label=stable"], "--version_label must look like stable=3, got 'stable'"),
+        (["--export_dir=x", "--version_label=stable=x"], "must look like stable=3"),
+        (["--export_dir=x", "--port=70000"], "port"),
+        (["--export_dir=x", "--max_batch_size=0"], "max_batch_size"),
+    ],
+)
+def test_flags_that_cannot_be(flags, message):
+    with pytest.raises(ValueError if "port" not in message and "batch" not in message else Exception, match=message):
+        run_command(serve_main, *flags)
+
+
+def test_a_port_that_is_taken(tmp_path):
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(OSError, match=f"can't listen at 127.0.0.1:{port}: .*in use"):
+            serve_main._listen("127.0.0.1", port)
+
+
+def test_without_the_extra_it_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "asr_tf.export.server.model_server", None)
+    for name in [name for name in sys.modules if name == "kserve" or name.startswith(("kserve.", "asr_tf.export.server"))]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "kserve", None)
+    with pytest.raises(ValueError, match=r"asr_serve needs kserve: pip install 'asr_tf\[serve\]'"):
+        run_command(serve_main, f"--export_dir={tmp_path}")
