@@ -70,7 +70,7 @@ wheel: | $(BIN)/python
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
-	find asr_tf tests -name __pycache__ -type d -exec rm -rf {} +
+	find asr_tf export tests -name __pycache__ -type d -exec rm -rf {} +
 
 clean-demo:
 	rm -rf $(DEMO_DIR)

@@ -15,7 +15,11 @@ from setuptools import find_packages, setup
 ROOT = Path(__file__).resolve().parent
 
 # Packages that stand outside `asr_tf/` in the checkout: name in the wheel -> folder.
-MAPPED_PACKAGES = {"asr_tf.export": "export", "asr_tf.gin_configs": "gin_configs"}
+MAPPED_PACKAGES = {
+    "asr_tf.export": "export",
+    "asr_tf.export.server": "export/server",
+    "asr_tf.gin_configs": "gin_configs",
+}
 
 CORE = [
     "absl-py>=2.0,<3",
@@ -37,7 +41,22 @@ CORE = [
 DATA = ["apache-beam>=2.70,<3", "mlcroissant>=1.0.9,<2"]
 # Warm-up requests and the model list of TensorFlow Serving; of TensorFlow's version.
 EXPORT = ["tensorflow-serving-api>=2.21,<2.22"]
-TEST = ["pytest>=8.0,<10", "setuptools>=70.1", "wheel>=0.42", *EXPORT]
+# asr_serve: KServe's model server (0.21 runs on Python 3.13 too), and what of its requirements is imported here.
+SERVE = [
+    "fastapi>=0.115.3,<1",
+    "kserve>=0.21,<0.22",
+    "orjson>=3.10,<4",
+    "prometheus-client>=0.20,<1",
+    *EXPORT,
+]
+TEST = [
+    "hypothesis>=6.100,<7",
+    "pytest>=8.0,<10",
+    "pyyaml>=6.0,<7",
+    "setuptools>=70.1",
+    "wheel>=0.42",
+    *SERVE,
+]
 LINT = ["mypy>=1.11,<3", "ruff>=0.6,<1"]
 
 
@@ -86,6 +105,7 @@ setup(
     extras_require={
         "data": DATA,
         "export": EXPORT,
+        "serve": SERVE,
         "test": TEST,
         "lint": LINT,
         "dev": [*TEST, *LINT],
@@ -97,6 +117,7 @@ setup(
             "asr_sample = asr_tf.sample_main:run",
             "asr_export = asr_tf.export.export_main:run",
             "asr_check_export = asr_tf.export.check_main:run",
+            "asr_serve = asr_tf.export.serve_main:run",
         ]
     },
 )

@@ -10,12 +10,13 @@ Example:
 
 from __future__ import annotations
 
+import dataclasses
 import http.client
 import json
 import threading
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 import numpy as np
@@ -42,7 +43,8 @@ class ServingError(Exception):
         self.message = message
 
 
-class Inference(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Inference:
     """What `infer` finds in images: B images, at most T objects each, appearance codes of Z numbers.
 
     Attributes:
@@ -62,7 +64,8 @@ class Inference(NamedTuple):
     reconstruction: np.ndarray
 
 
-class Scenes(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Scenes:
     """Scenes that the model made up.
 
     Attributes:
@@ -135,12 +138,10 @@ class Client:
         """
         images = check_images(images)
         size = max(1, _MOST_PIXELS // max(1, images[0].size))
-        parts = [self._infer(images[start : start + size]) for start in range(0, len(images), size)]
-        return Inference(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
-
-    def _infer(self, images: np.ndarray) -> Inference:
-        outputs = self.predict("serving_default", {"images": images})
-        return Inference(**_arrays(outputs, Inference._fields))
+        starts = range(0, len(images), size)
+        answers = [self.predict("serving_default", {"images": images[start : start + size]}) for start in starts]
+        parts = [_arrays(outputs, Inference) for outputs in answers]
+        return Inference(**{name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
 
     def sample(self, num_samples: int, seed: Sequence[int], num_objects: int = -1) -> Scenes:
         """Makes up scenes; the same seed gives the same scenes.
@@ -154,7 +155,7 @@ class Client:
             ServingError, OSError: as for `infer`.
         """
         inputs = {"num_samples": num_samples, "seed": list(seed), "num_objects": num_objects}
-        return Scenes(**_arrays(self.predict("sample", inputs), Scenes._fields))
+        return Scenes(**_arrays(self.predict("sample", inputs), Scenes))
 
     def log_likelihood(self, images: Any, num_particles: int, seed: Sequence[int]) -> np.ndarray:
         """Importance-weighted lower bound of each image's log-likelihood.
@@ -198,7 +199,7 @@ class Client:
             inputs: arrays, lists or numbers by name.
 
         Returns:
-            The value of `outputs`: an object of nested lists by name, or the nested list alone where there is one output.
+            The value of `outputs`: nested lists by name, or the nested list alone where there is one output.
 
         Raises:
             ServingError, OSError: as for `infer`.
@@ -251,8 +252,9 @@ class Client:
         return answer
 
     def _exchange(self, verb: str, path: str, body: bytes | None) -> tuple[int, bytes]:
-        """Sends a request; once more where the server had closed the kept connection meanwhile, as every request is safe
-        to repeat.
+        """Sends a request; once more where the server had closed the kept connection meanwhile.
+
+        Every request is safe to repeat: the same one has the same answer.
         """
         is_kept = getattr(self._local, "connection", None) is not None
         try:
@@ -283,7 +285,8 @@ class Client:
             raise
 
 
-def _arrays(outputs: Any, names: Sequence[str]) -> dict[str, np.ndarray]:
+def _arrays(outputs: Any, kind: type[Inference] | type[Scenes]) -> dict[str, np.ndarray]:
+    names = [field.name for field in dataclasses.fields(kind)]
     missing = [name for name in names if not isinstance(outputs, dict) or name not in outputs]
     if missing:
         raise ServingError(200, f"The served model has no output {missing[0]!r}: it isn't one that asr_export wrote")

@@ -1,9 +1,9 @@
-"""What `asr_serve` bears: requests a second, latencies and faults under concurrent clients that send one image a request.
+"""What `asr_serve` bears: requests a second, latencies and faults with concurrent clients, one image a request.
 
 python -m benchmarks.serving_load [--output=FILE] [--requests=100000] [--clients=32] [--export_dir=D]
 
-The server is a process of its own with its defaults, the clients are this one; both share the machine's cores.  Every answer
-is held against a direct call of the SavedModel.
+The server is a process of its own with its defaults, the clients are this one; both share the machine's cores.  Every
+answer is held against a direct call of the SavedModel.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "asr_tf"
 TESTS = ROOT / "tests"
+EXPORT = ROOT / "export"  # stands beside the package, and is `asr_tf.export`
 
 
 def python_files(folder: Path) -> list[Path]:
@@ -16,14 +17,16 @@ def python_files(folder: Path) -> list[Path]:
 
 
 def module_name(path: Path) -> str:
-    """`asr_tf/data/__init__.py` -> `asr_tf.data`."""
+    """`asr_tf/data/__init__.py` -> `asr_tf.data`; `export/artifact.py` -> `asr_tf.export.artifact`."""
     parts = list(path.relative_to(ROOT).with_suffix("").parts)
+    if path.is_relative_to(EXPORT):
+        parts.insert(0, "asr_tf")
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
 def modules() -> dict[str, Path]:
     """Every module of the package by its dotted name."""
-    return {module_name(path): path for path in python_files(PACKAGE)}
+    return {module_name(path): path for path in [*python_files(PACKAGE), *python_files(EXPORT)]}
 
 
 def unit(module: str) -> str:

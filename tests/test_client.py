@@ -1,4 +1,4 @@
-"""The client against a real server: typed answers, errors with the server's words, connections that are kept and renewed."""
+"""The client against a real server: typed answers, errors in the server's words, connections that are kept."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import threading
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -42,7 +43,7 @@ def test_infer(client, direct):
     images = random_images(5)
     result = client.infer(images)
     outputs = direct["infer"]({"images": images})
-    assert set(outputs) == set(result._fields)
+    assert set(outputs) == set(vars(result))
     for name, array in outputs.items():
         found = getattr(result, name)
         assert (found.dtype, found.shape) == (array.dtype, array.shape), name
@@ -136,7 +137,7 @@ class _Odd(http.server.BaseHTTPRequestHandler):
     """Closes each connection after one answer without saying so, and answers odd things."""
 
     protocol_version = "HTTP/1.1"
-    answers = {
+    answers: ClassVar = {
         "/v1/models/asr": (200, b'{"model_version_status": []}'),
         "/v1/models/page": (502, b"<html>Bad gateway</html>"),
         "/v1/models/cut": (200, b"{"),

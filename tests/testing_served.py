@@ -66,7 +66,7 @@ class TinyServed(tf.Module):
             return {"images": tf.tile(grey[:, tf.newaxis, tf.newaxis, tf.newaxis], [1, height, width, 1])}
 
         def log_likelihood(images, num_particles, seed):
-            with tf.control_dependencies([_check(num_particles >= 1, "num_particles must be positive:", num_particles)]):
+            with tf.control_dependencies([_check(num_particles >= 1, "num_particles is too low:", num_particles)]):
                 noise = tf.random.stateless_normal(tf.shape(images)[:1], seed)
             return {"log_likelihood": -tf.reduce_sum(images, [1, 2, 3]) + noise / tf.cast(num_particles, tf.float32)}
 

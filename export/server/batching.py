@@ -1,7 +1,7 @@
 """Requests of several clients become one batch, which a single thread computes.
 
-A batch starts when the thread is free and either `max_batch_size` examples wait or the oldest has waited for `timeout_s`.
-While a batch is computed the next one gathers, so that the batches grow with the load by themselves.
+A batch starts when the thread is free and either `max_batch_size` examples wait or the oldest has waited for
+`timeout_s`.  While a batch is computed the next one gathers, so that the batches grow with the load by themselves.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
-
 from asr_tf.export.server.errors import RequestError
 from asr_tf.export.server.loaded_version import LoadedVersion, Signature
 

@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from google.protobuf import json_format
-from tensorflow.core.protobuf import saved_model_pb2
-
 from asr_tf.export.server.errors import RequestError, one_line
 from asr_tf.export.server.predict_json import TensorSpec
+from google.protobuf import json_format
+from tensorflow.core.protobuf import saved_model_pb2
 
 __all__ = ["LoadedVersion", "Signature"]
 

@@ -15,12 +15,8 @@ _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 class Metrics:
     """Counters, histograms and gauges of one server, with a registry of their own."""
 
-    def __init__(self, num_waiting: Callable[[], int]) -> None:
-        """Starts from zero.
-
-        Args:
-            num_waiting: returns how many examples wait for a batch.
-        """
+    def __init__(self) -> None:
+        """Starts from zero."""
         self._registry = prometheus_client.CollectorRegistry()
         self._requests = prometheus_client.Counter(
             "asr_serve_requests", "Requests answered.", ["method", "signature", "code"], registry=self._registry
@@ -38,10 +34,13 @@ class Metrics:
         self._versions = prometheus_client.Gauge(
             "asr_serve_model_version", "1 for each version that is served.", ["version"], registry=self._registry
         )
-        waiting = prometheus_client.Gauge(
+        self._waiting = prometheus_client.Gauge(
             "asr_serve_waiting_examples", "Examples that wait for a batch.", registry=self._registry
         )
-        waiting.set_function(num_waiting)
+
+    def watch_waiting(self, num_waiting: Callable[[], int]) -> None:
+        """Says who knows how many examples wait for a batch."""
+        self._waiting.set_function(num_waiting)
 
     def count_request(self, method: str, signature: str, code: int, seconds: float) -> None:
         """Counts a request that was answered.

@@ -14,13 +14,12 @@ from typing import Any
 
 import fastapi
 import numpy as np
-from fastapi.responses import JSONResponse
-
 from asr_tf.export.server import garbage
 from asr_tf.export.server.errors import RequestError, one_line
 from asr_tf.export.server.predict_json import DEFAULT_SIGNATURE, TensorSpec, check_tensor
 from asr_tf.export.server.predictor import Predictor
 from asr_tf.export.server.rest import ServingPaths
+from fastapi.responses import JSONResponse
 
 
 @contextmanager
@@ -94,7 +93,7 @@ class ModelServer(RESTServer):
         self._paths.inner = app
 
     def serve(self) -> None:
-        """Answers until `stop` is called or, in the main thread, SIGTERM or SIGINT comes; then finishes what was begun."""
+        """Answers until `stop` or, in the main thread, SIGTERM or SIGINT; then finishes what was begun."""
         with _signals_ignored(), garbage.held_back():
             self.run(sockets=[self._listening])
         self._predictor.close()

@@ -1,8 +1,8 @@
 """Tensors as JSON in the two forms of TensorFlow Serving's predict method: rows and columns.
 
-A request names its signature (`signature_name`) and gives tensors by row (`instances`, one item an example) or by column
-(`inputs`, one value a tensor); the answer comes in the same form, as `predictions` or `outputs`.  A single output loses
-its name.  Binary strings are objects `{"b64": ...}`.  Every fault is a `RequestError` of status 400 that names it.
+A request names its signature (`signature_name`) and gives tensors by row (`instances`, one item an example) or by
+column (`inputs`, one value a tensor); the answer has the same form, as `predictions` or `outputs`.  A single output
+loses its name.  Binary strings are objects `{"b64": ...}`.  Every fault is a `RequestError` of status 400 that names it.
 
 Speed matters here, as an image of 50 x 50 pixels is 2,500 numbers of text: values are looked at level by level, each
 level with calls that loop in C.
@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 import orjson
-
 from asr_tf.export.server.errors import RequestError
 
 __all__ = [
@@ -38,6 +37,8 @@ DEFAULT_SIGNATURE = "serving_default"
 UNIT_RANGE_INPUTS = frozenset({"images"})
 
 _MOST_AXES = 32
+# What JSON's values must be for a kind of dtype; an integer for all others.
+_TYPES: dict[str, set[type]] = {"f": {int, float}, "b": {bool}, "O": {str, dict}}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +56,7 @@ class TensorSpec:
     @property
     def has_batch_axis(self) -> bool:
         """Whether the first axis counts examples."""
-        return bool(self.shape) and self.shape[0] is None
+        return self.shape is not None and len(self.shape) > 0 and self.shape[0] is None
 
     def __str__(self) -> str:
         return "any shape" if self.shape is None else _shape_text(self.shape)
@@ -206,7 +207,7 @@ def _tensor(name: str, value: Any, spec: TensorSpec) -> np.ndarray:
 
 def _leaves(name: str, values: list[Any], dtype: np.dtype) -> np.ndarray:
     kinds = set(map(type, values))
-    wanted = {"f": {int, float}, "b": {bool}, "O": {str, dict}}.get(dtype.kind, {int})
+    wanted = _TYPES.get(dtype.kind, {int})
     if not kinds <= wanted:
         wrong = next(value for value in values if type(value) not in wanted)
         where = "a list among them" if type(wrong) is list else f"{_text(wrong)} ({_kind(wrong)})"

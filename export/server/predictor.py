@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-
 from asr_tf.export.server import garbage
 from asr_tf.export.server.batching import Batcher
 from asr_tf.export.server.errors import RequestError
@@ -67,13 +66,14 @@ class Predictor:
             ValueError: there is none.
         """
         self.settings = settings
+        self.metrics = Metrics()
         self._batcher = Batcher(
             settings.max_batch_size,
             settings.batch_timeout_s,
             max_waiting=max(settings.max_rows, 32 * settings.max_batch_size),
-            observe=lambda size: self.metrics.count_batch(size),
+            observe=self.metrics.count_batch,
         )
-        self.metrics = Metrics(lambda: self._batcher.num_waiting)
+        self.metrics.watch_waiting(lambda: self._batcher.num_waiting)
         self.repository = VersionRepository(
             settings.export_dir, self._load, settings.num_versions, self.metrics.set_versions, garbage.settle
         )

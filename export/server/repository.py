@@ -1,8 +1,8 @@
 """The versions of a model in a folder: which are there, which are served, and what became of the others.
 
-A look at the folder (`VersionRepository.poll`) picks up new versions: a version is loaded and warmed up while others answer,
-then takes their place, and they go when their last request is done.  A version that can't be loaded, or can't compute, is
-passed over: the newest that can is served, and the broken one is tried again only when its files change.
+A look at the folder (`VersionRepository.poll`) picks up new versions: a version is loaded and warmed up while others
+answer, then takes their place, and they go when their last request is done.  A version that can't be loaded, or can't
+compute, is passed over: the newest that can is served, and the broken one is tried again only when its files change.
 """
 
 from __future__ import annotations

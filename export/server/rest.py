@@ -17,7 +17,6 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 import orjson
-
 from asr_tf.export.server.errors import RequestError, one_line
 from asr_tf.export.server.predict_json import encode_answer, parse_request
 from asr_tf.export.server.predictor import Predictor

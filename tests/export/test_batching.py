@@ -7,7 +7,6 @@ import threading
 
 import numpy as np
 import pytest
-
 from asr_tf.export.server.batching import Batcher
 from asr_tf.export.server.errors import RequestError
 

@@ -1,7 +1,8 @@
-"""The server over HTTP: TensorFlow Serving's paths and errors, health, metrics, limits, versions that change under load."""
+"""The server over HTTP: TensorFlow Serving's paths and errors, health, metrics, limits, versions under load."""
 
 from __future__ import annotations
 
+import dataclasses
 import http.client
 import itertools
 import json
@@ -15,6 +16,7 @@ import testing_server
 from testing_served import CANVAS, NUM_STEPS, break_version, random_images, write_version
 
 from asr_tf.client import Inference, Scenes
+from asr_tf.export.server.predictor import Predictor, Settings
 
 PREDICT = "/v1/models/asr:predict"
 
@@ -23,7 +25,8 @@ PREDICT = "/v1/models/asr:predict"
 def server(tmp_path_factory):
     folder = tmp_path_factory.mktemp("export")
     write_version(folder, 7)
-    with testing_server.serving(folder, max_batch_size=8, max_body_bytes=200_000, version_labels={"stable": 7}) as running:
+    options = {"max_batch_size": 8, "max_body_bytes": 200_000, "version_labels": {"stable": 7}}
+    with testing_server.serving(folder, **options) as running:
         yield running
 
 
@@ -141,7 +144,7 @@ def _sample(**changed):
 
 FAULTS = [
     (b"{", "JSON Parse error"),
-    ({"signature_name": "classify", "instances": [1]}, '"classify" not found in signature def; this version has infer,'),
+    ({"signature_name": "class", "instances": [1]}, '"class" not found in signature def; this version has infer,'),
     ({"instances": [[[0.5]]]}, "images must have shape [?, 6, 8, 1], got [1, 1, 1]"),
     ({"instances": np.full((1, *CANVAS, 1), 0.99).tolist()}, "images are too bright: 47.5"),  # the model's own words
     (_sample(seed=[1, 2, 3]), "seed must have shape [2], got [3]"),
@@ -363,12 +366,10 @@ def test_versions_change_under_load_without_a_lost_request(tmp_path):
 
 def test_nothing_to_serve(tmp_path):
     with pytest.raises(ValueError, match="No version in .*: expected folders called by a number"):
-        with testing_server.serving(tmp_path):
-            pass
+        Predictor(Settings(tmp_path))
     break_version(tmp_path, 4)
     with pytest.raises(ValueError, match="No version in .* can be served; version 4: "):
-        with testing_server.serving(tmp_path):
-            pass
+        Predictor(Settings(tmp_path))
 
 
 def test_a_version_that_computes_no_numbers_is_broken(tmp_path):
@@ -395,7 +396,6 @@ def test_one_version_of_two(tmp_path):
 def test_warm_up_requests_beside_the_model_are_run(tmp_path, monkeypatch):
     prediction_log_pb2 = pytest.importorskip("tensorflow_serving.apis.prediction_log_pb2")
     import tensorflow as tf
-
     from asr_tf.export.server.loaded_version import LoadedVersion, Signature
 
     folder = write_version(tmp_path, 1)
@@ -416,11 +416,13 @@ def test_warm_up_requests_beside_the_model_are_run(tmp_path, monkeypatch):
     )
     LoadedVersion(folder, 1).warm_up((1, 4))
     assert ("sample", ()) in called
-    assert {("infer", (1, *CANVAS, 1)), ("infer", (4, *CANVAS, 1)), ("serving_default", (4, *CANVAS, 1))} <= set(called)
+    for size in (1, 4):
+        assert ("infer", (size, *CANVAS, 1)) in called
+        assert ("serving_default", (size, *CANVAS, 1)) in called
 
 
 def test_the_stand_in_is_what_the_export_is():
-    """The tiny model has the outputs that the client knows, which tests with an export hold against the real ones."""
+    """The tiny model has the outputs that the client knows."""
     module = testing_served.TinyServed(0.5)
-    assert set(module.infer.get_concrete_function().structured_outputs) == set(Inference._fields)
-    assert set(module.sample.get_concrete_function().structured_outputs) == set(Scenes._fields)
+    assert set(module.infer.get_concrete_function().structured_outputs) == {field.name for field in dataclasses.fields(Inference)}
+    assert set(module.sample.get_concrete_function().structured_outputs) == {field.name for field in dataclasses.fields(Scenes)}

@@ -6,9 +6,13 @@ import json
 
 import numpy as np
 import pytest
-
 from asr_tf.export.server.errors import RequestError
-from asr_tf.export.server.predict_json import TensorSpec, decode_tensors, encode_answer, parse_request
+from asr_tf.export.server.predict_json import (
+    TensorSpec,
+    decode_tensors,
+    encode_answer,
+    parse_request,
+)
 
 FLOAT, INT, STRING, BOOL = np.dtype(np.float32), np.dtype(np.int32), np.dtype(object), np.dtype(bool)
 IMAGES = {"images": TensorSpec(FLOAT, (None, 2, 3, 1))}

@@ -5,11 +5,9 @@ from __future__ import annotations
 import logging
 
 import pytest
-
+import testing_server
 from asr_tf.export.server.errors import RequestError
 from asr_tf.export.server.repository import Poller, VersionRepository, VersionState
-
-import testing_server
 
 
 class Version:
@@ -62,9 +60,9 @@ def test_the_newest_number_is_served(tmp_path, make):
     assert changes == [[10]]
     with repository.lease(None, "Latest(asr)") as version:
         assert version.number == 10
-    with pytest.raises(RequestError, match=r"Servable not found for request: Specific\(asr, 9\)") as caught:
-        with repository.lease(9, "Specific(asr, 9)"):
-            pass
+    missing = repository.lease(9, "Specific(asr, 9)")
+    with pytest.raises(RequestError, match=r"Servable not found for request: Specific\(asr, 9\)") as caught, missing:
+        pass
     assert caught.value.status == 404
 
 

@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 import source_tree
 import yaml
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format, wrappers_pb2
+from google.protobuf import (
+    descriptor_pb2,
+    descriptor_pool,
+    message_factory,
+    text_format,
+    wrappers_pb2,
+)
 
 SERVING = source_tree.ROOT / "export" / "serving"
 FIELD = descriptor_pb2.FieldDescriptorProto

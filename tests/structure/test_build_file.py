@@ -99,7 +99,7 @@ def test_every_file_belongs_to_one_target():
     assert sorted(listed) == sorted(set(listed)), "a file is in two targets"
     there = {
         path.relative_to(ROOT).as_posix()
-        for folder in (source_tree.PACKAGE, source_tree.TESTS)
+        for folder in (source_tree.PACKAGE, source_tree.EXPORT, source_tree.TESTS)
         for path in source_tree.python_files(folder)
     } - {"tests/bazel_main.py"}  # in every pytest_test
     assert there - set(listed) == set(), "in no target of BUILD"

@@ -22,6 +22,7 @@ LEVELS = {
     "observation": 1,
     "metrics": 1,
     "present": 1,
+    "client": 1,
     "recurrence": 1,
     "data": 1,
     "layers": 2,
@@ -40,10 +41,13 @@ LEVELS = {
     "evaluation": 4,
     "tiles": 4,
     "plots": 4,
+    "inference": 4,
+    "serving": 4,
     "command_line": 5,
     "train_main": 5,
     "evaluate_main": 5,
     "sample_main": 5,
+    "export": 5,
     "asr_tf": 6,  # asr_tf/__init__.py, which names things of every level
 }
 
@@ -58,6 +62,8 @@ FOREIGN = {
     "constraints": {"keras", "absl"},
     "metrics": {"keras", "gin", "absl", "tensorflow"},
     "data": {"keras"},
+    "client": {"keras", "gin", "absl", "tensorflow"},
+    "serving": {"gin", "absl", "tensorflow_probability"},
 }
 
 UNITS = sorted({source_tree.unit(name) for name in source_tree.modules()})

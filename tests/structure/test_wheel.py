@@ -16,7 +16,16 @@ import source_tree
 
 ROOT = source_tree.ROOT
 # Folders of the checkout that the wheel carries under another name.
-MAPPED = {"gin_configs": "asr_tf/gin_configs"}
+MAPPED = {"gin_configs": "asr_tf/gin_configs", "export": "asr_tf/export"}
+
+COMMANDS = {
+    "train": "train_main",
+    "evaluate": "evaluate_main",
+    "sample": "sample_main",
+    "export": "export.export_main",
+    "check_export": "export.check_main",
+    "serve": "export.serve_main",
+}
 
 
 def _run(arguments, folder, **environment):
@@ -59,7 +68,8 @@ def _wanted():
     wanted = set()
     for folder, target in {"asr_tf": "asr_tf", **MAPPED}.items():
         for path in (ROOT / folder).rglob("*"):
-            if path.is_file() and "__pycache__" not in path.parts:
+            only_python = folder == "export"  # clients and configurations of servers stay in the checkout
+            if path.is_file() and "__pycache__" not in path.parts and (path.suffix == ".py" or not only_python):
                 wanted.add(f"{target}/{path.relative_to(ROOT / folder).as_posix()}")
     return wanted
 
@@ -80,11 +90,11 @@ def test_wheel_tells_its_name_license_and_commands(unpacked):
     assert f"Version: {version['__version__']}\n" in metadata
     (pythons,) = re.findall("^Requires-Python: (.*)$", metadata, re.MULTILINE)
     assert set(pythons.split(",")) == {">=3.10", "<3.14"}
-    for extra in ("data", "test", "lint", "dev"):
+    for extra in ("data", "export", "serve", "test", "lint", "dev"):
         assert f"Provides-Extra: {extra}\n" in metadata
     assert [path.read_text() for path in info.rglob("LICENSE")] == [(ROOT / "LICENSE").read_text()]
     commands = (info / "entry_points.txt").read_text().split("\n")
-    for name, module in (("train", "train_main"), ("evaluate", "evaluate_main"), ("sample", "sample_main")):
+    for name, module in COMMANDS.items():
         assert f"asr_{name} = asr_tf.{module}:run" in commands
         assert callable(_function(module, "run"))
 
@@ -119,6 +129,14 @@ def test_gin_files_are_found_by_name_from_any_folder(unpacked, tmp_path):
     folder = ROOT / "gin_configs"
     assert names == sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.gin"))
     assert {"quickstart.gin", "models/asr.gin", "models/air.gin"} <= set(names)
+
+
+def test_the_export_is_that_of_the_installation(unpacked, tmp_path):
+    """From the wheel away from the checkout, and from the checkout, where the folder stands beside the package."""
+    code = "import asr_tf.export.artifact as a, asr_tf.export.check_artifact as c; print(a.__file__, c.__file__)"
+    for root, folder in ((unpacked, unpacked / "asr_tf" / "export"), (ROOT, ROOT / "export")):
+        files = _run([sys.executable, "-c", code], tmp_path, PYTHONPATH=str(root)).split()
+        assert files == [str(folder / "artifact.py"), str(folder / "check_artifact.py")]
 
 
 def test_wheel_from_the_source_archive_is_the_same(sources, unpacked, tmp_path):
