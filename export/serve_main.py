@@ -136,8 +136,13 @@ def _server() -> Any:
         max_body_bytes=int(_FLAGS.max_body_mb * 2**20),
         poll_s=_FLAGS.poll_seconds,
     )
+    # First of all, so that a port that is taken is known before the model is loaded; who comes early waits.
     listening = _listen(_FLAGS.host, _FLAGS.port)
-    return ModelServer(Predictor(settings), listening, _FLAGS.grace_seconds)
+    try:
+        return ModelServer(Predictor(settings), listening, _FLAGS.grace_seconds)
+    except BaseException:
+        listening.close()
+        raise
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -2,7 +2,8 @@
 
 A request names its signature (`signature_name`) and gives tensors by row (`instances`, one item an example) or by
 column (`inputs`, one value a tensor); the answer has the same form, as `predictions` or `outputs`.  A single output
-loses its name.  Binary strings are objects `{"b64": ...}`.  Every fault is a `RequestError` of status 400 that names it.
+loses its name.  Binary strings are objects `{"b64": ...}`.  Every fault is a `RequestError` of status 400 that names
+it.
 
 Speed matters here, as an image of 50 x 50 pixels is 2,500 numbers of text: values are looked at level by level, each
 level with calls that loop in C.

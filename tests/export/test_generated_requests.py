@@ -112,7 +112,7 @@ SPOILERS = {
 }
 
 
-@_many(700)
+@_many(550)
 @given(data=st.data())
 def test_good_requests_are_answered(server, data):
     signature = data.draw(st.sampled_from(sorted(SIGNATURES)))
@@ -126,7 +126,7 @@ def test_good_requests_are_answered(server, data):
     assert (status, message) == (200, "")
 
 
-@_many(900)
+@_many(650)
 @given(data=st.data())
 def test_a_spoiled_tensor_is_named(server, data):
     signature = data.draw(st.sampled_from(sorted(SIGNATURES)))
@@ -145,7 +145,7 @@ def test_a_spoiled_tensor_is_named(server, data):
         assert words in message
 
 
-@_many(400)
+@_many(250)
 @given(data=st.data())
 def test_numbers_out_of_range_are_named(server, data):
     """num_objects over T, no samples, far too many, seeds of another shape, names that aren't there."""
@@ -195,7 +195,7 @@ JSON = st.recursive(
 )
 
 
-@_many(500)
+@_many(350)
 @given(
     values=JSON,
     key=st.sampled_from(["inputs", "instances"]),
@@ -227,7 +227,7 @@ def test_any_bytes(server, body, cut, path):
     assert status in (400, 404)
 
 
-@_many(100)
+@_many(60)
 @given(
     verb=st.sampled_from(["GET", "POST", "PUT", "DELETE"]),
     path=st.text(string.ascii_letters + string.digits + "/:._-%", max_size=40),

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import testing_served
 import testing_server
+from asr_tf.export.server.predictor import Predictor, Settings
 from testing_served import CANVAS, NUM_STEPS, break_version, random_images, write_version
 
 from asr_tf.client import Inference, Scenes
-from asr_tf.export.server.predictor import Predictor, Settings
 
 PREDICT = "/v1/models/asr:predict"
 
@@ -412,7 +412,7 @@ def test_warm_up_requests_beside_the_model_are_run(tmp_path, monkeypatch):
     monkeypatch.setattr(
         Signature,
         "__call__",
-        lambda self, arrays: called.append((self.name, min(array.shape for array in arrays.values()))) or plain(self, arrays),
+        lambda self, arrays: called.append((self.name, min(a.shape for a in arrays.values()))) or plain(self, arrays),
     )
     LoadedVersion(folder, 1).warm_up((1, 4))
     assert ("sample", ()) in called
@@ -424,5 +424,6 @@ def test_warm_up_requests_beside_the_model_are_run(tmp_path, monkeypatch):
 def test_the_stand_in_is_what_the_export_is():
     """The tiny model has the outputs that the client knows."""
     module = testing_served.TinyServed(0.5)
-    assert set(module.infer.get_concrete_function().structured_outputs) == {field.name for field in dataclasses.fields(Inference)}
-    assert set(module.sample.get_concrete_function().structured_outputs) == {field.name for field in dataclasses.fields(Scenes)}
+    for function, kind in ((module.infer, Inference), (module.sample, Scenes)):
+        outputs = function.get_concrete_function().structured_outputs
+        assert set(outputs) == {field.name for field in dataclasses.fields(kind)}
