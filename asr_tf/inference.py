@@ -1,8 +1,8 @@
 """Deterministic inference and drawing for models that are served: few kernels, no loop, no randomness.
 
-`SceneModel.infer` takes the training pass with its noise set to zero, and is compiled by XLA.  A served model can't rely
-on XLA: its first answer must come at once, and other consumers of a SavedModel don't have it.  What is here gives the
-same numbers by TensorFlow's own kernels on a CPU:
+`SceneModel.infer` takes the training pass with its noise set to zero, and is compiled by XLA.  A served model can't
+rely on XLA: its first answer must come at once, and other consumers of a SavedModel don't have it.  What is here gives
+the same numbers by TensorFlow's own kernels on a CPU:
 
 *   Recognition is unrolled step by step, without what only training needs, and absent objects are left out.
 *   Activations are [features, N] and weights [out, in]: in that order the products of a few hundred rows take two
@@ -155,19 +155,21 @@ class Inference(tf.Module):
         """
         seen = images if self._image_pool == 1 else mean_pool(images, self._image_pool)
         projection = self._projection(tf.reshape(seen, [-1, self._pixels]), by_rows=True)
+        centre, radius = self._scale_range
         hidden, cell = _update(projection)
+        window: list[tf.Tensor] = []
         for_presence, shifts, scales = [], [], []
-        for t in range(self._num_steps):
-            if t > 0:
-                known = tf.concat([shift_latent, scale_latent, hidden], 0)
-                hidden, cell = _update(projection + tf.matmul(self._gates, known), cell)
+        for _ in range(self._num_steps):
+            if window:
+                gates = projection + tf.matmul(self._gates, tf.concat([*window, hidden], 0))
+                hidden, cell = _update(gates, cell)
             presence_layer, shift_layer, scale_layer = tf.split(self._heads(hidden), 3)
             shift_latent = self._shift(tf.nn.relu(shift_layer))
             shift = tf.tanh(shift_latent)
             scale_latent = self._scale(tf.nn.relu(scale_layer + tf.matmul(self._from_shift, shift)))
-            centre, radius = self._scale_range
             if radius is not None:
                 scale_latent = centre + radius * tf.tanh((scale_latent - centre) / radius)
+            window = [shift_latent, scale_latent]
             for_presence.append(presence_layer)
             shifts.append(shift)
             scales.append(tf.sigmoid(scale_latent))

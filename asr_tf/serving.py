@@ -1,7 +1,7 @@
 """A model of scenes as a `tf.Module` whose signatures any TensorFlow consumer can call.
 
-Each signature is a graph of its own with named inputs and a dict of named outputs, takes any number of images, and needs
-no Python where it is loaded:
+Each signature is a graph of its own with named inputs and a dict of named outputs, takes any number of images, and
+needs no Python where it is loaded:
 
     infer, also serving_default    images -> count, count_probs, presence, boxes, z_what, reconstruction
     sample                         num_samples, seed, num_objects -> images, count, presence, boxes, z_what
@@ -113,7 +113,7 @@ class ServedModel(tf.Module):
         }
 
     def description(self) -> dict[str, dict[str, dict[str, dict[str, Any]]]]:
-        """Each signature's `inputs` and `outputs` by name: `dtype`, `shape` (None where any size will do), `meaning`."""
+        """Each signature's `inputs` and `outputs` by name: `dtype`, `shape` (None for any size) and `meaning`."""
 
         def described(specs: dict[str, Any]) -> dict[str, dict[str, Any]]:
             return {
@@ -172,18 +172,14 @@ def _after(checks: Sequence[tf.Operation], value: tf.Tensor) -> tf.Tensor:
 def _checked_shape(name: str, value: tf.Tensor, shape: Sequence[int | None]) -> tf.Tensor:
     """The value, if it is of this shape; None at the front stands for one or more.
 
-    A consumer may feed any shape, whatever the signature says.
+    A consumer may feed any shape, whatever the signature says.  What is known from the signature, TensorFlow takes for
+    granted in checks that are made of its operations, but not in this one.
     """
-    # An input of unknown shape: TensorFlow would take the check for granted, by the signature.
-    fed = tf.shape(tf.raw_ops.PlaceholderWithDefault(input=value, shape=tf.TensorShape(None)))
-    batched = shape[:1] == [None]
-    rest = tf.constant(shape[1:] if batched else shape, tf.int32)
-    same = tf.raw_ops.Equal(x=fed[1:] if batched else fed, y=rest, incompatible_shape_error=False)
-    wanted = str(list(shape)).replace("None", "N")
-    checks = [_assert((tf.size(fed) == len(shape)) & tf.reduce_all(same), f"{name} must have shape {wanted}, got", fed)]
-    if batched:
-        checks.append(_assert(fed[0] > 0, f"{name} must have shape {wanted} with N of 1 or more, got", fed))
-    return _after(checks, value)
+    value = tf.ensure_shape(value, shape)
+    if list(shape[:1]) != [None]:
+        return value
+    fed = tf.shape(value)
+    return _after([_assert(fed[0] > 0, f"{name} must hold one scene or more, got shape", fed)], value)
 
 
 def _checked_number(name: str, value: tf.Tensor, low: int, high: int) -> tf.Tensor:
@@ -220,7 +216,7 @@ def _checked_objects(
         _assert(tf.reduce_all(tf.math.is_finite(z_what)), "z_what must hold finite numbers"),
         _assert(tf.reduce_all(tf.math.is_finite(boxes)), "boxes must hold finite numbers"),
         _assert(~tf.reduce_any(tf.abs(boxes) > _FARTHEST), f"boxes must lie within {_FARTHEST:.0f} canvases"),
-        _assert(tf.reduce_all(starts <= ends), "boxes must be [ymin, xmin, ymax, xmax] with ymin <= ymax, xmin <= xmax"),
+        _assert(tf.reduce_all(starts <= ends), "boxes must be [ymin, xmin, ymax, xmax] with minima up to maxima"),
     ]
     presence = _checked_fractions("presence", presence)
     return _after(checks, z_what), _after(checks, boxes), _after(checks, presence)

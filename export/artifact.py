@@ -21,7 +21,17 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 
-__all__ = ["CARD", "GOLDEN", "TFLITE", "WARMUP", "ExportError", "checksums", "new_version", "version_folder", "versions"]
+__all__ = [
+    "CARD",
+    "GOLDEN",
+    "TFLITE",
+    "WARMUP",
+    "ExportError",
+    "checksums",
+    "new_version",
+    "version_folder",
+    "versions",
+]
 
 CARD = "model_card.json"
 TFLITE = "model.tflite"
@@ -116,7 +126,7 @@ def new_version(export_dir: str | os.PathLike[str], version: int | None = None) 
         try:
             part.rename(target)
         except OSError as error:
-            raise ExportError(f"version {number} came into {folder} from elsewhere meanwhile; nothing written.") from error
+            raise ExportError(f"version {number} came into {folder} from elsewhere; nothing was written.") from error
         _sync(folder)
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)

@@ -21,7 +21,10 @@ __all__ = ["run"]
 
 _FLAGS = flags.FlagValues()
 flags.DEFINE_string(
-    "export_dir", None, "Folder of versions, or of one version; needed, also without the flag's name.", flag_values=_FLAGS
+    "export_dir",
+    None,
+    "Folder of versions, or of one version; needed, also without the flag's name.",
+    flag_values=_FLAGS,
 )
 flags.DEFINE_integer(
     "version", None, "Version to check; without it, the newest.", lower_bound=1, flag_values=_FLAGS

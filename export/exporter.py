@@ -26,7 +26,8 @@ GOLDEN_BATCHES = (1, 3)
 _GOLDEN_PARTICLES = 2
 _MODEL_NAME = "asr"
 
-Golden = dict[str, list[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]]
+# Inputs and outputs of each case, by signature.
+Golden = dict[str, list[tuple[dict[str, Any], dict[str, Any]]]]
 
 
 def export_run(
@@ -88,6 +89,7 @@ def export_model(
     golden = golden_values(model)
     if model_format == "tflite":
         golden, warmup = {"infer": golden["infer"]}, False
+    names = {*golden} if model_format == "tflite" else {*golden, "serving_default"}
     requests = _warmup_requests(golden) if warmup else []
     with artifact.new_version(export_dir, version) as (folder, number):
         (folder / artifact.GOLDEN).parent.mkdir()
@@ -112,7 +114,7 @@ def export_model(
                 "keras": keras.__version__,
                 "python": platform.python_version(),
             },
-            "signatures": {name: entry for name, entry in served.description().items() if name in golden},
+            "signatures": {name: entry for name, entry in served.description().items() if name in names},
             **about,
             "files": artifact.checksums(folder),
         }
@@ -123,7 +125,7 @@ def export_model(
 def _check_finite(model: SceneModel) -> None:
     for variable in model.trainable_variables:
         if not np.all(np.isfinite(keras.ops.convert_to_numpy(variable))):
-            raise artifact.ExportError(f"weight {variable.path} holds numbers that aren't finite; train anew.")
+            raise artifact.ExportError(f"weight {variable.path} of the model holds numbers that aren't finite.")
 
 
 def golden_values(model: SceneModel) -> Golden:
@@ -159,7 +161,7 @@ def _write_golden(path: pathlib.Path, golden: Golden) -> None:
         for name, value in values.items()
     }
     with path.open("wb") as file:
-        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+        np.savez_compressed(file, **arrays)
 
 
 def _warmup_requests(golden: Golden) -> list[bytes]:

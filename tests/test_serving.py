@@ -1,5 +1,7 @@
 """The signatures: what they answer, what they refuse, and what their graphs are made of."""
 
+import re
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -74,10 +76,9 @@ def test_log_likelihood_is_that_of_the_model(loaded, model):
     np.testing.assert_allclose(answers["log_likelihood"], model.log_likelihood(images, 4, seed), rtol=1e-5)
 
 
-def _refusal(loaded, signature, inputs):
-    with pytest.raises(tf.errors.InvalidArgumentError) as caught:
-        call(loaded, signature, **inputs)
-    return str(caught.value)
+def misfit(name, fed, wanted):
+    """How TensorFlow refuses a shape."""
+    return re.escape(f"Shape of tensor {name} [{fed}] is not compatible with expected shape [{wanted}]")
 
 
 IMAGES = testing_export.images(2)
@@ -90,12 +91,12 @@ SCALED = IMAGES / IMAGES.max()
         (np.where(IMAGES > 0.2, np.nan, IMAGES), "images must not hold NaN"),
         (2.0 * SCALED, r"images must lie in \[0, 1\], got values from\] \[\S+\] \[to\] \[2\]"),
         (-SCALED, r"images must lie in \[0, 1\], got values from\] \[-1\]"),
-        (IMAGES[:0], r"images must have shape \[N, 12, 14, 1\] with N of 1 or more, got\] \[0 12 14 1\]"),
-        (IMAGES[..., 0], r"images must have shape \[N, 12, 14, 1\], got\] \[2 12 14\]"),
-        (IMAGES[:, :11], r"images must have shape \[N, 12, 14, 1\], got\] \[2 11 14 1\]"),
-        (IMAGES[:, :, :, [0, 0, 0]], r"images must have shape \[N, 12, 14, 1\], got\] \[2 12 14 3\]"),
-        (np.float32(0.5), r"images must have shape \[N, 12, 14, 1\], got\] \[\]"),
-        (np.full((4, 2), 0.5, np.float32), r"images must have shape \[N, 12, 14, 1\], got\] \[4 2\]"),
+        (IMAGES[:0], r"images must hold one scene or more, got shape\] \[0 12 14 1\]"),
+        (IMAGES[..., 0], misfit("images", "2,12,14", "?,12,14,1")),
+        (IMAGES[:, :11], misfit("images", "2,11,14,1", "?,12,14,1")),
+        (IMAGES[:, :, :, [0, 0, 0]], misfit("images", "2,12,14,3", "?,12,14,1")),
+        (np.float32(0.5), misfit("images", "", "?,12,14,1")),
+        (np.full((4, 2), 0.5, np.float32), misfit("images", "4,2", "?,12,14,1")),
         (IMAGES.astype(np.float64), "expected to be a float tensor but is a double tensor"),
     ],
 )
@@ -113,10 +114,10 @@ def test_images_that_are_refused(loaded, signature, images, message):
         ("sample", numbers(num_objects=-2), r"num_objects must be from -1 to 3, got\] \[-2\]"),
         ("sample", numbers(num_samples=0), r"num_samples must be from 1 to 4096, got\] \[0\]"),
         ("sample", numbers(num_samples=4097), r"num_samples must be from 1 to 4096, got\] \[4097\]"),
-        ("sample", numbers(num_samples=[1, 2]), r"num_samples must have shape \[\], got\] \[2\]"),
-        ("sample", numbers(seed=[1, 2, 3]), r"seed must have shape \[2\], got\] \[3\]"),
-        ("sample", numbers(seed=1), r"seed must have shape \[2\], got\] \[\]"),
-        ("log_likelihood", numbers(seed=[1]), r"seed must have shape \[2\], got\] \[1\]"),
+        ("sample", numbers(num_samples=[1, 2]), misfit("num_samples", "2", "")),
+        ("sample", numbers(seed=[1, 2, 3]), misfit("seed", "3", "2")),
+        ("sample", numbers(seed=1), misfit("seed", "", "2")),
+        ("log_likelihood", numbers(seed=[1]), misfit("seed", "1", "2")),
         ("log_likelihood", numbers(num_particles=0), r"num_particles must be from 1 to 10000, got\] \[0\]"),
     ],
 )
@@ -142,13 +143,13 @@ OBJECTS = {
         ({"z_what": OBJECTS["z_what"] + np.inf}, "z_what must hold finite numbers"),
         ({"boxes": OBJECTS["boxes"] * np.nan}, "boxes must hold finite numbers"),
         ({"boxes": OBJECTS["boxes"] * 1e4}, r"boxes must lie within 1000 canvases"),
-        ({"boxes": -OBJECTS["boxes"]}, r"boxes must be \[ymin, xmin, ymax, xmax\] with ymin <= ymax"),
+        ({"boxes": -OBJECTS["boxes"]}, r"boxes must be \[ymin, xmin, ymax, xmax\] with minima up to maxima"),
         ({"presence": 2 * OBJECTS["presence"]}, r"presence must lie in \[0, 1\], got values from"),
         ({"presence": OBJECTS["presence"] * np.nan}, "presence must not hold NaN"),
         ({"presence": OBJECTS["presence"][:1]}, r"of as many scenes each, got\] \[2 2 1\]"),
-        ({"z_what": OBJECTS["z_what"][:, :2]}, r"z_what must have shape \[N, 3, 4\], got\] \[2 2 4\]"),
-        ({"boxes": OBJECTS["boxes"][..., :3]}, r"boxes must have shape \[N, 3, 4\], got\] \[2 3 3\]"),
-        ({name: value[:0] for name, value in OBJECTS.items()}, "with N of 1 or more"),
+        ({"z_what": OBJECTS["z_what"][:, :2]}, misfit("z_what", "2,2,4", "?,3,4")),
+        ({"boxes": OBJECTS["boxes"][..., :3]}, misfit("boxes", "2,3,3", "?,3,4")),
+        ({name: value[:0] for name, value in OBJECTS.items()}, "must hold one scene or more"),
     ],
 )
 def test_objects_that_are_refused(loaded, changed, message):

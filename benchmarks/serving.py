@@ -1,0 +1,107 @@
+"""Measures how fast an exported model answers in a process that has TensorFlow only.
+
+    python -m benchmarks.serving [--output=FILE]
+
+The model is that of `scenes/mnist_count13.gin` (canvas 50 x 50, T = 4) with weights by which every image holds 3
+objects, the most of those scenes.  It is exported, and measured where this package isn't imported: first answer after
+loading, then batches of 256 and single images, in turns.  `MEASUREMENTS` names what is measured; each entry takes the
+export folder and returns figures by name.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any
+
+from benchmarks import command
+
+__all__ = ["MEASUREMENTS", "measure", "measure_saved_model"]
+
+OBJECTS = 3
+BATCH = 256
+ROUNDS = 15
+SINGLE_CALLS = 40
+_FIRST_ANSWERS = 3
+
+
+def export(export_dir: pathlib.Path) -> None:
+    """Writes the model that is measured."""
+    from asr_tf.export import exporter
+    from benchmarks import published
+
+    model = published.build(4, scale_prior_loc=-0.4, scale_prior_scale=0.1, compile_inference=False)
+    exporter.export_model(published.with_count(model, OBJECTS), export_dir, warmup=False)
+
+
+def measure_saved_model(export_dir: pathlib.Path) -> dict[str, Any]:
+    """SavedModel `infer`: images/s at batch 256, ms of one image (median), first answer; medians of processes."""
+    code = "from benchmarks import serving; import sys; serving.consume(sys.argv[1])"
+    folder = export_dir / "1"
+    found = []
+    for _ in range(_FIRST_ANSWERS):
+        done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=True)
+        found.append(json.loads(done.stdout.splitlines()[-1]))
+    return {name: round(statistics.median(run[name] for run in found), 3) for name in found[0]}
+
+
+def consume(folder: str) -> None:
+    """What the process does: loads, answers, and prints its figures as JSON; imports nothing of asr_tf."""
+    import numpy as np
+    import tensorflow as tf
+
+    rng = np.random.default_rng(0)
+    shape = (BATCH, 50, 50, 1)
+    images = tf.constant(rng.uniform(size=shape) * (rng.uniform(size=shape) < 0.1), tf.float32)
+    single = images[:1]
+    loaded = tf.saved_model.load(folder)
+    start = time.perf_counter()
+    infer = loaded.signatures["infer"]
+    answer = infer(images=single)
+    assert int(answer["count"][0]) == OBJECTS
+    first = time.perf_counter() - start
+    batches, singles = [], []
+    for round_number in range(ROUNDS + 2):
+        start = time.perf_counter()
+        infer(images=images)["reconstruction"].numpy()
+        seconds = time.perf_counter() - start
+        calls = []
+        for _ in range(SINGLE_CALLS):
+            start = time.perf_counter()
+            infer(images=single)["reconstruction"].numpy()
+            calls.append(time.perf_counter() - start)
+        if round_number >= 2:
+            batches.append(seconds)
+            singles += calls
+    assert "asr_tf" not in sys.modules
+    figures = {
+        "saved_model_infer_images_per_s_b256": BATCH / statistics.median(batches),
+        "saved_model_infer_images_per_s_b256_best": BATCH / min(batches),
+        "saved_model_infer_ms_b1": 1e3 * statistics.median(singles),
+        "saved_model_first_answer_s": first,
+    }
+    print(json.dumps(figures))
+
+
+MEASUREMENTS: tuple[Callable[[pathlib.Path], dict[str, Any]], ...] = (measure_saved_model,)
+
+
+def measure() -> dict[str, Any]:
+    """All of it, of one export."""
+    figures: dict[str, Any] = command.machine()
+    with tempfile.TemporaryDirectory() as folder:
+        export_dir = pathlib.Path(folder)
+        export(export_dir)
+        for measurement in MEASUREMENTS:
+            figures |= measurement(export_dir)
+    return figures
+
+
+if __name__ == "__main__":
+    command.run(__doc__, measure)

@@ -1,0 +1,101 @@
+"""What an exported version holds."""
+
+import json
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import testing_export
+
+from asr_tf.export import artifact, exporter
+from asr_tf.run_folder import RunFolder
+
+
+def card_of(folder):
+    return json.loads((folder / artifact.CARD).read_text())
+
+
+def test_card(tiny_export, tiny_run):
+    card = card_of(tiny_export / "1")
+    assert (card["name"], card["version"], card["format"], card["test"]) == ("asr", 1, "savedmodel", None)
+    assert "ASRModel.what_size = 4" in card["training"]["config_gin"]
+    assert card["training"]["run"] == RunFolder(tiny_run).read_info()
+    assert card["made_with"]["tensorflow"] == tf.__version__
+    assert set(card["signatures"]) == {"infer", "serving_default", "sample", "render", "log_likelihood"}
+    assert card["signatures"]["infer"]["inputs"]["images"]["shape"] == [None, *testing_export.CANVAS_SIZE, 1]
+    assert card["files"] == artifact.checksums(tiny_export / "1")
+    assert {"saved_model.pb", artifact.GOLDEN, artifact.WARMUP} <= set(card["files"])
+
+
+def test_golden_values_are_of_every_signature_and_two_batch_sizes(tiny_export):
+    with np.load(tiny_export / "1" / artifact.GOLDEN) as arrays:
+        cases = {key.rsplit("/", 2)[0] for key in arrays}
+        assert cases == {f"{name}/{i}" for name in ("infer", "sample", "render", "log_likelihood") for i in (0, 1)}
+        for case, size in enumerate(exporter.GOLDEN_BATCHES):
+            assert arrays[f"infer/{case}/inputs/images"].shape == (size, *testing_export.CANVAS_SIZE, 1)
+            assert arrays[f"sample/{case}/outputs/images"].shape == (size, *testing_export.CANVAS_SIZE, 1)
+
+
+def test_warmup_requests_are_those_of_tensorflow_serving(tiny_export):
+    from tensorflow_serving.apis import prediction_log_pb2
+
+    loaded = tf.saved_model.load(str(tiny_export / "1"))
+    records = [record.numpy() for record in tf.data.TFRecordDataset(str(tiny_export / "1" / artifact.WARMUP))]
+    assert len(records) == 8
+    signatures = []
+    for record in records:
+        request = prediction_log_pb2.PredictionLog.FromString(record).predict_log.request
+        inputs = {name: tf.constant(tf.make_ndarray(proto)) for name, proto in request.inputs.items()}
+        loaded.signatures[request.model_spec.signature_name](**inputs)
+        signatures.append(request.model_spec.signature_name)
+    assert sorted(set(signatures)) == ["infer", "log_likelihood", "render", "sample"]
+
+
+def test_report_and_next_version(tiny_run, tmp_path):
+    """A run with a report, exported a second time, for LiteRT."""
+    run = testing_export.write_run(tmp_path / "run")
+    (run / "report.json").write_text('{"count_accuracy": 0.5}')
+    (tmp_path / "export" / "4").mkdir(parents=True)
+    folder = exporter.export_run(run, tmp_path / "export", model_format="tflite")
+    card = card_of(folder)
+    assert folder == tmp_path / "export" / "5" and card["version"] == 5
+    assert card["test"] == {"count_accuracy": 0.5}
+    assert set(card["signatures"]) == {"infer"}
+    assert set(card["files"]) == {artifact.TFLITE, artifact.GOLDEN}
+    model = testing_export.tiny_model()
+    runner = tf.lite.Interpreter(str(folder / artifact.TFLITE)).get_signature_runner("infer")
+    for number in (5, 1):
+        images = testing_export.images(number)
+        answers, wanted = runner(images=images), model.infer(images)
+        assert set(answers) == set(wanted)
+        for name, value in wanted.items():
+            np.testing.assert_allclose(answers[name], value, rtol=0, atol=1e-4, err_msg=name)
+
+
+def test_a_crash_leaves_no_version(tmp_path, monkeypatch):
+    def crash(*_):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(exporter, "_write_golden", crash)
+    with pytest.raises(OSError, match="No space left"):
+        exporter.export_model(testing_export.tiny_model(), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_models_that_are_refused(tiny_run, tmp_path, monkeypatch):
+    model = testing_export.tiny_model()
+    model.decoder.mlp.dense_0.bias.assign(np.full(10, np.nan))
+    with pytest.raises(artifact.ExportError, match="weight dense_0/bias of the model holds numbers that"):
+        exporter.export_model(model, tmp_path / "export")
+    monkeypatch.setattr(exporter, "restore_model", lambda _: (keras.Sequential([]), {}))
+    with pytest.raises(artifact.ExportError, match="holds a Sequential, which has no objects to serve; asr_ex"):
+        exporter.export_run(tiny_run, tmp_path / "export")
+    assert not (tmp_path / "export").exists()
+
+
+def test_warmup_without_the_protos(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow_serving.apis", None)
+    with pytest.raises(artifact.ExportError, match=r"pip install 'asr_tf\[export\]', or give --nowarmup"):
+        exporter._warmup_requests({})
