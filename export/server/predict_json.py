@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import orjson
 from asr_tf.export.server.errors import RequestError
+from asr_tf.export.server.plain_body import PlainBody, read_numbers, split_body
 
 __all__ = [
     "DEFAULT_SIGNATURE",
@@ -70,12 +71,14 @@ class Request:
     Attributes:
         signature_name: what the request says, or `serving_default`.
         by_row: whether the tensors came as `instances`.
-        values: the value of `instances` or `inputs`.
+        values: the value of `instances` or `inputs`, as JSON or still as text.
+        body: the text that it was read from.
     """
 
     signature_name: str
     by_row: bool
     values: Any
+    body: bytes
 
 
 def parse_request(body: bytes) -> Request:
@@ -84,6 +87,12 @@ def parse_request(body: bytes) -> Request:
     Raises:
         RequestError: broken JSON, or an object that isn't of the form above.
     """
+    if (plain := split_body(body)) is not None:
+        return Request(plain.signature_name or DEFAULT_SIGNATURE, plain.by_row, plain, body)
+    return _parse(body)
+
+
+def _parse(body: bytes) -> Request:
     document = _parse_json(body)
     if not isinstance(document, dict):
         raise RequestError(400, f"The request must be a JSON object, got {_kind(document)}")
@@ -100,7 +109,7 @@ def parse_request(body: bytes) -> Request:
         raise RequestError(400, f"Expecting 'instances' value to be a list, got {_kind(values)}")
     if by_row and not values:
         raise RequestError(400, "No values in 'instances': the list is empty")
-    return Request(signature_name or DEFAULT_SIGNATURE, by_row, values)
+    return Request(signature_name or DEFAULT_SIGNATURE, by_row, values, body)
 
 
 def _parse_json(body: bytes) -> Any:
@@ -129,6 +138,13 @@ def decode_tensors(request: Request, specs: Mapping[str, TensorSpec]) -> dict[st
         RequestError: names missing or unknown; values ragged, empty, of another shape or type, not finite; images
             outside [0, 1].
     """
+    if isinstance(request.values, PlainBody):
+        array = _plain_tensor(request.values, specs)
+        if array is not None:
+            name = next(iter(specs))
+            check_tensor(name, array, specs[name], request.by_row)
+            return {name: array}
+        request = _parse(request.body)
     values = _columns_of_rows(request.values, specs) if request.by_row else _columns(request.values, specs)
     arrays = {name: _tensor(name, values[name], spec) for name, spec in specs.items()}
     for name, spec in specs.items():
@@ -151,6 +167,17 @@ def check_tensor(name: str, array: np.ndarray, spec: TensorSpec, by_row: bool = 
     _check_shape(name, array, spec, by_row)
     if spec.dtype.kind == "f":
         _check_numbers(name, array)
+
+
+def _plain_tensor(plain: PlainBody, specs: Mapping[str, TensorSpec]) -> np.ndarray | None:
+    """The only input, if the body holds nothing but its numbers."""
+    name, spec = next(iter(specs.items()), ("", None))
+    if spec is None or len(specs) > 1 or plain.name not in (None, name):
+        return None
+    if spec.dtype.kind != "f" or not spec.shape or spec.shape[0] is not None:
+        return None
+    sizes = [size for size in spec.shape[1:] if size is not None]
+    return read_numbers(plain.text, spec.dtype, tuple(sizes)) if len(sizes) == len(spec.shape) - 1 else None
 
 
 def _columns(values: Any, specs: Mapping[str, TensorSpec]) -> dict[str, Any]:
