@@ -59,8 +59,8 @@ flags.DEFINE_integer(
 )
 flags.DEFINE_float(
     "batch_timeout_ms",
-    1.0,
-    "How long a request waits for others to share a batch with, in milliseconds.",
+    10.0,
+    "Longest that a request waits for others to share a batch with, in milliseconds; alone it doesn't wait.",
     lower_bound=0.0,
     upper_bound=10_000.0,
     flag_values=_FLAGS,

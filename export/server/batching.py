@@ -1,7 +1,8 @@
 """Requests of several clients become one batch, which a single thread computes.
 
-A batch starts when the thread is free and either `max_batch_size` examples wait or the oldest has waited for
-`timeout_s`.  While a batch is computed the next one gathers, so that the batches grow with the load by themselves.
+A batch starts when the thread is free and enough examples wait, or the oldest has waited for `timeout_s`.  Enough are half
+of those that were under way at once of late, at most `max_batch_size`: a caller that is alone never waits, and of many the
+one half is computed while the other half comes in.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from asr_tf.export.server.loaded_version import LoadedVersion, Signature
 __all__ = ["Batcher"]
 
 Arrays = dict[str, np.ndarray]
+
+# What is left, after each batch, of the memory of how many were under way.
+_FORGETTING = 0.95
 
 
 class _Waiting(NamedTuple):
@@ -58,6 +62,8 @@ class Batcher:
         self._observe = observe
         self._queue: deque[_Waiting] = deque()
         self._num_waiting = 0
+        self._under_way = 0  # examples that wait or are computed
+        self._most_under_way = 0.0  # of late
         self._is_closed = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._work, name="batches", daemon=True)
@@ -92,7 +98,9 @@ class Batcher:
                 raise RequestError(503, f"The server is busy: {self._num_waiting} examples wait; try again")
             self._queue.append(waiting)
             self._num_waiting += waiting.size
-            if len(self._queue) == 1 or self._num_waiting >= self._max_batch_size:
+            self._under_way += waiting.size
+            self._most_under_way = max(self._most_under_way, self._under_way)
+            if len(self._queue) == 1 or self._num_waiting >= self._enough():
                 self._changed.notify()
         return await answer
 
@@ -103,10 +111,17 @@ class Batcher:
             self._changed.notify()
         self._thread.join()
 
+    def _enough(self) -> float:
+        return min(self._max_batch_size, self._most_under_way / 2)
+
     def _work(self) -> None:
         while batch := self._take():
             answers = _answers(batch)
-            self._observe(sum(waiting.size for waiting in batch))
+            size = sum(waiting.size for waiting in batch)
+            self._observe(size)
+            with self._changed:
+                self._under_way -= size
+                self._most_under_way = max(self._under_way, _FORGETTING * self._most_under_way)
             try:
                 batch[0].answer.get_loop().call_soon_threadsafe(_deliver, batch, answers)
             except RuntimeError:  # the event loop was closed: nobody waits any more
@@ -120,7 +135,7 @@ class Batcher:
             if not self._queue:
                 return []
             deadline = self._queue[0].arrival + self._timeout_s
-            while self._num_waiting < self._max_batch_size and not self._is_closed:
+            while self._num_waiting < self._enough() and not self._is_closed:
                 remaining = deadline - time.monotonic()
                 if remaining <= 0.0:
                     break

@@ -50,7 +50,7 @@ class Settings:
     num_versions: int = 1
     version_labels: Mapping[str, int] = dataclasses.field(default_factory=dict)
     max_batch_size: int = 32
-    batch_timeout_s: float = 0.001
+    batch_timeout_s: float = 0.01
     max_rows: int = 4096
     max_body_bytes: int = 32 * 2**20
     poll_s: float = 2.0

@@ -70,17 +70,33 @@ def test_each_gets_its_own_share(batcher):
     assert max(sizes) <= 8
 
 
-def test_waits_for_a_full_batch_no_longer_than_told(batcher):
+def test_waits_for_as_many_as_were_under_way_of_late_no_longer_than_told(batcher):
     signature = Doubles()
-    full = batcher(max_batch_size=3, timeout_s=60.0)
+
+    async def ask(made):
+        await _all(made, signature, [_x(i) for i in range(8)])
+        signature.sizes.clear()
+        tasks = [asyncio.create_task(made.run(None, signature, _x(1)))]
+        await asyncio.sleep(0.05)
+        waited = not signature.sizes
+        tasks += [asyncio.create_task(made.run(None, signature, _x(i))) for i in (2, 3, 4)]
+        await asyncio.gather(*tasks)
+        return waited
+
+    assert asyncio.run(ask(batcher(max_batch_size=8, timeout_s=60.0)))  # until half of the eight are there
+    assert signature.sizes == [4]
+    assert not asyncio.run(ask(batcher(max_batch_size=8, timeout_s=0.0)))
+
+
+def test_a_caller_that_is_alone_does_not_wait(batcher):
+    signature = Doubles()
+    made = batcher(max_batch_size=8, timeout_s=60.0)
 
     async def ask():
-        return await asyncio.gather(*(full.run(None, signature, _x(i)) for i in range(3)))
+        return [float((await made.run(None, signature, _x(i)))["y"][0]) for i in range(3)]
 
-    assert [float(answer["y"][0]) for answer in asyncio.run(ask())] == [0.0, 2.0, 4.0]
-    assert signature.sizes == [3]
-    alone = asyncio.run(batcher(max_batch_size=3, timeout_s=0.02).run(None, signature, _x(5)))
-    assert float(alone["y"][0]) == 10.0
+    assert asyncio.run(ask()) == [0.0, 2.0, 4.0]
+    assert signature.sizes == [1, 1, 1]
 
 
 def test_a_request_over_the_size_is_a_batch_of_its_own(batcher):
