@@ -1,8 +1,8 @@
 """Requests of several clients become one batch, which a single thread computes.
 
-A batch starts when the thread is free and enough examples wait, or the oldest has waited for `timeout_s`.  Enough are half
-of those that were under way at once of late, at most `max_batch_size`: a caller that is alone never waits, and of many the
-one half is computed while the other half comes in.
+A batch starts when the thread is free and enough examples wait, or the oldest has waited for `timeout_s`.  Enough are
+half of those that were under way at once of late, at most `max_batch_size`: a caller that is alone never waits, and of
+many the one half is computed while the other half comes in.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Batcher:
 
         Args:
             max_batch_size: most examples of a batch; a request with more is a batch of its own.
-            timeout_s: how long the oldest example waits for others, in seconds.
+            timeout_s: longest that the oldest example waits for others, in seconds.
             max_waiting: most examples that wait; who comes later is turned away.
             observe: told the size of each batch.
         """
