@@ -39,7 +39,7 @@ __all__ = [
 _REGISTERING_MODULES = (
     "asr_tf.constraints",
     "asr_tf.data",
-    "asr_tf.model",
+    "asr_tf.models",
     "asr_tf.evaluation",
     "asr_tf.training",
 )

@@ -93,12 +93,7 @@ def evaluate(
             "train_seconds": info["train_seconds"],
             "train_steps": info["steps"],
             "data_set": source.name,
-            "model": {
-                "prior": model.prior,
-                "estimator": model.estimator,
-                "num_steps": model.num_steps,
-                "constraints": [constraint.name for constraint in model.constraints],
-            },
+            "model": model.description(),
             "seeds": {"train": info["seed"], "evaluate": seed},
             "versions": _versions(),
             "machine": {"cpu_count": os.cpu_count(), "platform": platform.platform()},
@@ -144,23 +139,24 @@ def _draw_figures(
 
     # Test splits may be sorted by count: scenes from all over it are shown.
     spread = np.unique(np.linspace(0, len(scenes) - 1, _SHOWN_SCENES).astype(int))
-    images = checks.check_images(scenes.images[spread[:: _SHOWN_SCENES // _SHOWN_STEP_BY_STEP]])
-    in_detail = model.infer(images, with_objects=True)
-    in_detail = {name: np.asarray(value) for name, value in in_detail.items()}
     shown = {name: values[:_SHOWN_SAMPLES] for name, values in outputs["sampled"].items()}
     figures = {
         "reconstructions": reconstructions(spread),
-        "step_by_step": plots.step_by_step(images, in_detail),
-        "samples": plots.samples(shown["images"], shown["boxes"], shown["count"]),
+        "samples": plots.samples(shown["images"], shown.get("boxes"), shown.get("count")),
     }
-    if scenes.counts is not None:
+    if model.finds_objects:
+        images = checks.check_images(scenes.images[spread[:: _SHOWN_SCENES // _SHOWN_STEP_BY_STEP]])
+        in_detail = model.infer(images, with_objects=True)
+        in_detail = {name: np.asarray(value) for name, value in in_detail.items()}
+        figures["step_by_step"] = plots.step_by_step(images, in_detail)
+    if "count_confusion" in report:
         figures["count_confusion"] = plots.confusion(report["count_confusion"])
         wrong = np.flatnonzero(outputs["inferred"]["count"] != scenes.counts)[:_SHOWN_SCENES]
         if len(wrong):
             figures["wrong_counts"] = reconstructions(wrong)
     if history:
         figures["training_curves"] = plots.training_curves(history)
-    for name in ("count_confusion", "wrong_counts", "training_curves"):
+    for name in ("step_by_step", "count_confusion", "wrong_counts", "training_curves"):
         if name not in figures:
             (folder / f"{name}.png").unlink(missing_ok=True)
     for name, figure in figures.items():

@@ -17,17 +17,19 @@ References:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from asr_tf.distributions import PresenceCode, code_of_count
+from asr_tf.distributions import PresenceCode, certain_presence_logits, code_of_count
 from asr_tf.layers import MLP, mean_pool
 from asr_tf.present import PresentSteps
 from asr_tf.scene import window_boxes
 from asr_tf.scene_model import SceneModel
+from asr_tf.second_look import LEAST_SLOPE
 from asr_tf.spatial_transformer import interpolate
 
 __all__ = ["Inference"]
@@ -77,17 +79,34 @@ class Inference(tf.Module):
         self._scale_range = (network.scale_centre, network.scale_radius)
         self._projection = _Layer(network.image_projection.kernel.value, network.cell.bias.value)
         self._gates = tf.Variable(tf.transpose(network.cell.gates.kernel.value), trainable=False)
-        presence, shift, scale = network.presence_head, network.shift_head, network.scale_head
+        presence = None
+        if network.exact_count is None:
+            presence = network.presence_head
+        else:
+            self._certain_logits = certain_presence_logits(network.exact_count, network.num_steps)
+        shift, scale = network.shift_head, network.scale_head
         # The hidden layers of all heads are one product; the shift enters the scale head beside it.
         from_hidden, from_shift = tf.split(scale.dense_0.kernel.value, [network.cell.units, 2])
-        kernels = [presence.dense_0.kernel.value, shift.dense_0.kernel.value, from_hidden]
-        biases = [head.dense_0.bias.value for head in (presence, shift, scale)]
+        kernels = [shift.dense_0.kernel.value, from_hidden]
+        biases = [shift.dense_0.bias.value, scale.dense_0.bias.value]
+        self._presence = None
+        if presence is not None:
+            kernels.append(presence.dense_0.kernel.value)
+            biases.append(presence.dense_0.bias.value)
+            self._presence = _Layer(presence.dense_1.kernel.value, presence.dense_1.bias.value)
+        self._num_heads = len(kernels)
         self._heads = _Layer(tf.concat(kernels, 1), tf.concat(biases, 0))
         self._from_shift = tf.Variable(tf.transpose(from_shift), trainable=False)
         # Means only: the heads' other outputs are standard deviations.
-        self._presence = _Layer(presence.dense_1.kernel.value, presence.dense_1.bias.value)
         self._shift = _Layer(shift.dense_1.kernel.value[:, :2], shift.dense_1.bias.value[:2])
         self._scale = _Layer(scale.dense_1.kernel.value[:, :1], scale.dense_1.bias.value[:1])
+        self._second_look: list[_Layer] = []
+        if network.second_look is not None:
+            *hidden, last = _dense(network.second_look.mlp)
+            # Of moved, spread and resized, two numbers each, spread and half of resized are standard deviations.
+            kernel, bias = (tf.gather(part.value, [0, 1, 4], axis=-1) for part in (last.kernel, last.bias))
+            self._second_look = [*map(_hidden_layer, hidden), _Layer(kernel, bias)]
+            self._margin, self._region_size = network.second_look.margin, network.second_look.glimpse_size
         *hidden, last = _dense(network.encoder.mlp)
         means = _Layer(last.kernel.value[:, : self._what_size], last.bias.value[: self._what_size])
         self._encoder = [*map(_hidden_layer, hidden), means]
@@ -107,22 +126,23 @@ class Inference(tf.Module):
             As `SceneModel.infer`.
         """
         images = tf.squeeze(images, -1)
-        presence_logits, shift, scale = self._locate(images)
+        presence_logits, shift_latent, scale_latent = self._locate(images)
         count_probs = PresenceCode(presence_logits).count_probs()
         count = tf.argmax(count_probs, axis=-1, output_type=tf.int32)
         presence = code_of_count(count, self._num_steps)
-        boxes = presence[..., tf.newaxis] * window_boxes(shift, scale, self._canvas_size)
         steps = PresentSteps(presence, gather=not self._portable)
-        windows = steps.take(boxes)
-        what = tf.reshape(self._read(images, windows, steps.scenes()), [-1, self._glimpse_size**2])
-        for i, layer in enumerate(self._encoder):
-            what = layer(what, by_rows=i == 0)
-        what = tf.transpose(what)
+        shift_latent, scale_latent = steps.take(shift_latent), steps.take(scale_latent)
+        if self._second_look:
+            shift_latent, scale_latent = self._look_again(images, shift_latent, scale_latent, steps.scenes())
+        shift, scale = tf.tanh(shift_latent), tf.sigmoid(scale_latent)
+        windows = window_boxes(shift, scale, self._canvas_size)
+        glimpses = self._read(images, shift, scale, steps.scenes(), self._glimpse_size)
+        what = tf.transpose(_through(self._encoder, glimpses))
         return {
             "count": count,
             "count_probs": count_probs,
             "presence": presence,
-            "boxes": boxes,
+            "boxes": steps.put(windows),
             "z_what": steps.put(what),
             "reconstruction": self._canvases(steps, self._draw(what, windows)),
         }
@@ -149,13 +169,13 @@ class Inference(tf.Module):
         return tf.clip_by_value(steps.sum(drawn), 0.0, 1.0)[..., tf.newaxis]
 
     def _locate(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Presence logits [B, T], shifts [B, T, 2] in (-1, 1) and scales [B, T, 1] in (0, 1) of images [B, H, W].
+        """Presence logits [B, T], latents of shift [B, T, 2] and of scale [B, T, 1] of images [B, H, W].
 
-        `RecognitionNetwork.locate` without noise and without the standard deviations that it would be multiplied by.
+        `RecognitionNetwork.locate` without noise, without the standard deviations that it would be multiplied by, and
+        without the second look.
         """
         seen = images if self._image_pool == 1 else mean_pool(images, self._image_pool)
         projection = self._projection(tf.reshape(seen, [-1, self._pixels]), by_rows=True)
-        centre, radius = self._scale_range
         hidden, cell = _update(projection)
         window: list[tf.Tensor] = []
         for_presence, shifts, scales = [], [], []
@@ -163,33 +183,53 @@ class Inference(tf.Module):
             if window:
                 gates = projection + tf.matmul(self._gates, tf.concat([*window, hidden], 0))
                 hidden, cell = _update(gates, cell)
-            presence_layer, shift_layer, scale_layer = tf.split(self._heads(hidden), 3)
+            shift_layer, scale_layer, *presence_layer = tf.split(self._heads(hidden), self._num_heads)
             shift_latent = self._shift(tf.nn.relu(shift_layer))
-            shift = tf.tanh(shift_latent)
-            scale_latent = self._scale(tf.nn.relu(scale_layer + tf.matmul(self._from_shift, shift)))
-            if radius is not None:
-                scale_latent = centre + radius * tf.tanh((scale_latent - centre) / radius)
+            for_scale = scale_layer + tf.matmul(self._from_shift, tf.tanh(shift_latent))
+            scale_latent = self._bounded(self._scale(tf.nn.relu(for_scale)))
             window = [shift_latent, scale_latent]
-            for_presence.append(presence_layer)
-            shifts.append(shift)
-            scales.append(tf.sigmoid(scale_latent))
-        logits = self._presence(tf.nn.relu(tf.concat(for_presence, 1)))
-        logits = tf.transpose(tf.reshape(logits, [self._num_steps, -1]))
+            for_presence += presence_layer
+            shifts.append(shift_latent)
+            scales.append(scale_latent)
+        if self._presence is not None:
+            logits = self._presence(tf.nn.relu(tf.concat(for_presence, 1)))
+            logits = tf.transpose(tf.reshape(logits, [self._num_steps, -1]))
+        else:
+            logits = tf.tile(self._certain_logits[tf.newaxis], [tf.shape(images)[0], 1])
         return logits, *(tf.transpose(tf.stack(steps), [2, 0, 1]) for steps in (shifts, scales))
 
-    def _read(self, images: tf.Tensor, boxes: tf.Tensor, scenes: tf.Tensor) -> tf.Tensor:
-        """Glimpses [N, G, G] of images [B, H, W] in boxes [N, 4] of the scenes [N]."""
-        size = self._glimpse_size
-        starts, ends = self._edges_px(boxes)
-        half_part = (ends - starts) * (0.5 / size)
-        return self._interpolate(images, scenes, starts + half_part - 0.5, ends - half_part - 0.5, (size, size))
+    def _bounded(self, scale_latent: tf.Tensor) -> tf.Tensor:
+        """`RecognitionNetwork._bounded`."""
+        centre, radius = self._scale_range
+        return scale_latent if radius is None else centre + radius * tf.tanh((scale_latent - centre) / radius)
+
+    def _look_again(
+        self, images: tf.Tensor, shift_latent: tf.Tensor, scale_latent: tf.Tensor, scenes: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """`SecondLook` at present objects only: corrected latents, [N, 2] and [N, 1]."""
+        shift, scale = tf.tanh(shift_latent), tf.sigmoid(scale_latent)
+        seen = self._read(images, shift, self._margin * scale, scenes, self._region_size)
+        moved, resized = tf.split(tf.transpose(_through(self._second_look, seen)), [2, 1], axis=-1)
+        height, width = self._canvas_size
+        half = scale * tf.constant([min(height, width) / width, min(height, width) / height])
+        step = half * tf.tanh(moved) / tf.maximum(1.0 - tf.square(shift), LEAST_SLOPE)
+        return shift_latent + step, self._bounded(scale_latent + resized)
+
+    def _read(
+        self, images: tf.Tensor, shift: tf.Tensor, scale: tf.Tensor, scenes: tf.Tensor, size: int
+    ) -> tf.Tensor:
+        """Glimpses [N, size, size] of images [B, H, W] in windows, [N, 2] and [N, 1], of the scenes [N].
+
+        Not by way of the boxes: fractions of the canvas are rounded, and codes feel it in their sixth digit.
+        """
+        half_extent = scale * (0.5 * min(self._canvas_size) * (1.0 - 1.0 / size))  # to the centres of the outer parts
+        centre = (shift[:, ::-1] + 1.0) * (0.5 * tf.constant(self._canvas_size, tf.float32)) - 0.5
+        return self._interpolate(images, scenes, centre - half_extent, centre + half_extent, (size, size))
 
     def _draw(self, what: tf.Tensor, boxes: tf.Tensor) -> tf.Tensor:
         """Each of N objects on a canvas of its own, [N, H, W], from appearances [N, Z] and boxes [N, 4]."""
         side = self._glimpse_size
-        hidden = what
-        for i, layer in enumerate(self._decoder):
-            hidden = layer(hidden, by_rows=i == 0)
+        hidden = _through(self._decoder, what)
         logits = tf.matmul(hidden, self._pixel_kernel, transpose_a=bool(self._decoder))
         objects = tf.reshape(tf.sigmoid(tf.nn.bias_add(logits, self._pixel_bias)), [-1, side, side])
         starts, ends = self._edges_px(boxes)
@@ -221,11 +261,23 @@ class Inference(tf.Module):
             steps = (last - first) / tf.constant([max(number - 1.0, 1.0) for number in size])
             lines = (first[:, i, None] + steps[:, i, None] * np.arange(n, dtype=np.float32) for i, n in enumerate(size))
             return interpolate(tf.gather(values, index), *lines)
-        padded = tf.pad(values, [[0, 0], [1, 1], [1, 1]])[..., tf.newaxis]  # the fall-off to zero beyond the edges
-        intervals = tf.constant([side + 1.0 for side in values.shape[1:].as_list()])
+        # A zero around all, for the fall-off beyond the edges, and more, so that the kernel's positions, which are
+        # shares of the extent, are powers of two times ours: rounding them twice would cost a digit.
+        sides = values.shape[1:].as_list()
+        intervals = [1 << side.bit_length() for side in sides]
+        around = [(1, interval - side) for interval, side in zip(intervals, sides, strict=True)]
+        padded = tf.pad(values, [(0, 0), *around])[..., tf.newaxis]
         boxes = tf.concat([(first + 1.0) / intervals, (last + 1.0) / intervals], -1)
         boxes = tf.where(tf.math.is_finite(boxes), boxes, -1.0)  # the kernel reads anywhere in memory for NaN
         return tf.squeeze(tf.image.crop_and_resize(padded, boxes, index, size), -1)
+
+
+def _through(layers: list[_Layer], rows: tf.Tensor) -> tf.Tensor:
+    """float32 [out, N] from rows [N, ...]."""
+    values = tf.reshape(rows, [-1, math.prod(rows.shape[1:])])
+    for i, layer in enumerate(layers):
+        values = layer(values, by_rows=i == 0)
+    return values
 
 
 def _update(gates: tf.Tensor, cell: tf.Tensor | None = None) -> tuple[tf.Tensor, tf.Tensor]:

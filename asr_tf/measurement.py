@@ -1,9 +1,9 @@
 """Every number that a model and scenes alone determine; `asr_tf.evaluation` makes a report of them.
 
 Contract: the same model, scenes and seed give the same numbers; what isn't known (an image folder
-has neither counts nor boxes) is left out.  Counts, boxes and reconstructions are those of the
-deterministic `infer`; the bound takes one sample of the continuous latents an image and integrates
-the count out exactly, whatever training used.
+has neither counts nor boxes, a plain autoencoder finds none) is left out.  Counts, boxes and
+reconstructions are those of the deterministic `infer`; the bound takes one sample of the continuous
+latents an image and integrates the count out exactly, whatever training used.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ import tensorflow as tf
 from asr_tf import checks, metrics
 from asr_tf.constraints import Constraint, CountInSet
 from asr_tf.data import Scenes
-from asr_tf.scene import ObjectiveTerms
 
 __all__ = ["measure", "validation_metrics"]
 
-_INFERRED = ("count", "count_probs", "boxes", "ink_boxes", "reconstruction")
+_OF_IMAGES = ("reconstruction", "images")
+_OF_OBJECTS = ("count", "count_probs", "boxes", "ink_boxes")
 
 
 def measure(
@@ -39,7 +39,7 @@ def measure(
     """Every number of the report that the model and the scenes alone determine.
 
     Args:
-        model: an `ASRModel`, restored.
+        model: an `ASRModel` or `ImageVAE`, restored.
         scenes: the test split.
         rules: what sampled scenes are held against.
         batch_size: images at once.
@@ -92,16 +92,16 @@ def validation_metrics(model: Any, scenes: Scenes) -> dict[str, float]:
     """The headline metrics of deterministic inference, for reports while training.
 
     Args:
-        model: an `ASRModel`.
+        model: an `ASRModel` or `ImageVAE`.
         scenes: a few hundred at most: they pass in one batch.
 
     Returns:
         `squared_error` an image; `count_accuracy` and `mean_iou` where counts and boxes are known.
     """
     outputs = model.infer(checks.check_images(scenes.images))
-    inferred = {name: np.asarray(outputs[name]) for name in ("count", "boxes", "reconstruction")}
+    inferred = {name: np.asarray(value) for name, value in outputs.items()}
     values = {"squared_error": _squared_error(scenes.images, inferred["reconstruction"])}
-    if scenes.counts is not None:
+    if model.finds_objects and scenes.counts is not None:
         values["count_accuracy"] = metrics.count_accuracy(inferred["count"], scenes.counts)
         if scenes.boxes is not None:
             values["mean_iou"] = metrics.mean_iou(
@@ -124,12 +124,20 @@ def _batches(images: np.ndarray, batch_size: int) -> Iterator[tuple[np.ndarray, 
 
 def _infer(model: Any, images: np.ndarray, batch_size: int) -> dict[str, np.ndarray]:
     chunks = []
+    options = {"with_objects": True} if model.finds_objects else {}
     for batch, wanted in _batches(images, batch_size):
-        outputs = {name: np.asarray(value)[:wanted] for name, value in model.infer(batch, with_objects=True).items()}
-        # Objects are by far the largest output: only the rectangles of their ink are kept.
-        outputs["ink_boxes"] = metrics.ink_boxes_of_objects(outputs["objects"], outputs["count"])
+        outputs = {name: np.asarray(value)[:wanted] for name, value in model.infer(batch, **options).items()}
+        if model.finds_objects:
+            # Objects are by far the largest output: only the rectangles of their ink are kept.
+            outputs["ink_boxes"] = metrics.ink_boxes_of_objects(outputs["objects"], outputs["count"])
         chunks.append(outputs)
-    return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in _INFERRED}
+    return _joined(chunks)
+
+
+def _joined(chunks: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """What the report looks at, of all batches."""
+    names = [name for name in (*_OF_IMAGES, *_OF_OBJECTS) if name in chunks[0]]
+    return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in names}
 
 
 def _sample(model: Any, number: int, batch_size: int, seed: int) -> dict[str, np.ndarray]:
@@ -138,10 +146,7 @@ def _sample(model: Any, number: int, batch_size: int, seed: int) -> dict[str, np
     for start in range(0, number, batch_size):
         outputs = model.sample(batch_size, seed=(seed, start))
         chunks.append({name: np.asarray(value) for name, value in outputs.items()})
-    return {
-        name: np.concatenate([chunk[name] for chunk in chunks])[:number]
-        for name in ("images", "count", "boxes")
-    }
+    return {name: values[:number] for name, values in _joined(chunks).items()}
 
 
 def _squared_error(images: np.ndarray, reconstruction: np.ndarray) -> float:
@@ -158,9 +163,12 @@ def _objective_report(
     )
     test_step = tf.function(lambda batch: model.test_step({"image": batch}))
     terms, penalties = [], []
+    fields: tuple[str, ...] = ()
     for index, (batch, wanted) in enumerate(_batches(images, batch_size)):
         batch = tf.constant(batch)
-        terms.append([term[:wanted] for term in terms_of(batch, tf.constant([seed, index]))])
+        batch_terms = terms_of(batch, tf.constant([seed, index]))
+        fields = batch_terms._fields
+        terms.append([term[:wanted] for term in batch_terms])
         # Keras's metrics accumulate: without the reset this would be the mean so far.
         for metric in model.metrics:
             metric.reset_state()
@@ -170,7 +178,7 @@ def _objective_report(
         float(np.mean(np.concatenate(parts), dtype=np.float64))
         for parts in zip(*terms, strict=True)
     ]
-    named = {f"{k}_nats": mean for k, mean in zip(ObjectiveTerms._fields, means, strict=True)}
+    named = {f"{k}_nats": mean for k, mean in zip(fields, means, strict=True)}
     return {
         "negative_elbo_nats": math.fsum(means) if np.isfinite(means).all() else math.nan,
         **named,
@@ -182,12 +190,13 @@ def _inference_report(
     model: Any, scenes: Scenes, inferred: Mapping[str, np.ndarray]
 ) -> dict[str, Any]:
     """What `infer` got right, as far as the truth is known."""
-    counts, truth = inferred["count"], scenes.counts
+    truth = scenes.counts
     report: dict[str, Any] = {
         "squared_error": _squared_error(scenes.images, inferred["reconstruction"])
     }
-    if truth is None:
+    if truth is None or not model.finds_objects:
         return report
+    counts = inferred["count"]
     report["count_accuracy"] = metrics.count_accuracy(counts, truth)
     # A count beyond what the model can infer has no probability at all.
     reachable = np.minimum(truth, model.num_steps)
@@ -212,7 +221,10 @@ def _sample_report(
     model: Any, sampled: Mapping[str, np.ndarray], rules: Sequence[Constraint]
 ) -> dict[str, Any]:
     """How many sampled scenes have which count and break which rule."""
-    counts, number = sampled["count"], len(sampled["count"])
+    number = len(sampled["images"])
+    if not model.finds_objects:
+        return {"num_samples": number}
+    counts = sampled["count"]
     fractions = metrics.broken_rules(rules, counts, sampled["boxes"], model.canvas_size)
     report: dict[str, Any] = {
         "num_samples": number,

@@ -1,4 +1,4 @@
-"""Networks as Keras layers: recognition RNN, glimpse encoder, object decoder and the prior's RNN.
+"""The recognition RNN as a Keras layer, and the noise that its samples are made of.
 
 The recognition RNN is the only sequential part of the model.  The image enters it once: its product with the gates'
 kernel is the same at every step and is computed before the loop.  Tensors cross `call`; distributions are built where
@@ -18,18 +18,15 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
+from asr_tf.autoencoder import ImageEncoder
+from asr_tf.distributions import certain_presence_logits
 from asr_tf.layers import MLP, LSTMCell, mean_pool
 from asr_tf.recurrence import Product, unroll
-from asr_tf.scene import PosteriorStatistics, PriorStatistics, SceneLatents
+from asr_tf.scene import PosteriorStatistics, SceneLatents
+from asr_tf.second_look import SecondLook
 from asr_tf.spatial_transformer import read_glimpses
 
-__all__ = [
-    "GlimpseEncoder",
-    "LatentNoise",
-    "ObjectDecoder",
-    "PriorNetwork",
-    "RecognitionNetwork",
-]
+__all__ = ["LatentNoise", "RecognitionNetwork"]
 
 
 class LatentNoise(NamedTuple):
@@ -68,46 +65,6 @@ def _float32(x: tf.Tensor) -> tf.Tensor:
     return tf.cast(x, tf.float32)
 
 
-class GlimpseEncoder(keras.layers.Layer):
-    """Glimpse [..., G, G] to mean and log standard deviation of its appearance, each [..., Z]."""
-
-    def __init__(self, glimpse_size: int, units: Sequence[int], what_size: int, name: str):
-        super().__init__(name=name)
-        self.what_size = what_size
-        self.pixels = glimpse_size**2
-        self.mlp = MLP([self.pixels, *units, 2 * what_size], "softplus", "mlp")
-        self.built = True
-
-    def call(self, glimpses: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """float [..., G, G] to two float32 [..., Z]."""
-        flat = tf.reshape(glimpses, tf.concat([tf.shape(glimpses)[:-2], [self.pixels]], 0))
-        loc, log_scale = tf.split(_float32(self.mlp(flat)), 2, axis=-1)
-        return loc, log_scale
-
-
-class ObjectDecoder(keras.layers.Layer):
-    """Appearance [N, Z] to the object's image [N, G, G] in (0, 1)."""
-
-    def __init__(
-        self,
-        what_size: int,
-        units: Sequence[int],
-        glimpse_size: int,
-        initial_brightness: float,
-        name: str,
-    ):
-        super().__init__(name=name)
-        self.glimpse_size = glimpse_size
-        bias = math.log(initial_brightness / (1.0 - initial_brightness))
-        self.mlp = MLP([what_size, *units, glimpse_size**2], "softplus", "mlp", bias)
-        self.built = True
-
-    def call(self, what: tf.Tensor) -> tf.Tensor:
-        """float [N, Z] to float32 [N, G, G]."""
-        images = tf.sigmoid(_float32(self.mlp(what)))
-        return tf.reshape(images, [-1, self.glimpse_size, self.glimpse_size])
-
-
 class _WindowWeights(NamedTuple):
     """Weights of the shift and scale heads, but for the product of their first layers with the hidden state."""
 
@@ -136,6 +93,8 @@ class RecognitionNetwork(keras.layers.Layer):
         initial_shift_stddev: standard deviation of the shift latent at first; larger ones look farther around.
         scale_radius: how far the mean of the scale latent may go from there, None for any distance.
         image_pool: the LSTM sees means of squares of that many pixels a side; glimpses keep every pixel.
+        exact_count: the number of objects where every image has the same, which then isn't inferred.
+        second_look: side of the region by which a window is corrected / side of the window, None for no correction.
         name: Keras name.
     """
 
@@ -152,6 +111,8 @@ class RecognitionNetwork(keras.layers.Layer):
         initial_shift_stddev: float = math.exp(-2.0),
         scale_radius: float | None = None,
         image_pool: int = 1,
+        exact_count: int | None = None,
+        second_look: float | None = None,
         name: str = "recognition",
     ):
         super().__init__(name=name, autocast=False)  # latents stay float32
@@ -163,7 +124,9 @@ class RecognitionNetwork(keras.layers.Layer):
         self.image_projection = keras.layers.Dense(4 * rnn_units, use_bias=False)
         self.image_projection.build((None, self.pixels))
         self.cell = LSTMCell(2 + 1, rnn_units, "cell")
-        self.presence_head = MLP([rnn_units, head_units, 1], "relu", "presence_head", 1.0)
+        self.exact_count = exact_count
+        if exact_count is None:
+            self.presence_head = MLP([rnn_units, head_units, 1], "relu", "presence_head", 1.0)
         spread = math.log(initial_shift_stddev)
         self.shift_head = MLP(
             [rnn_units, head_units, 4], "relu", "shift_head", [0.0, 0.0, spread, spread]
@@ -171,7 +134,8 @@ class RecognitionNetwork(keras.layers.Layer):
         self.scale_head = MLP(
             [rnn_units + 2, head_units, 2], "relu", "scale_head", [initial_scale_latent, -2.0]
         )
-        self.encoder = GlimpseEncoder(glimpse_size, encoder_units, what_size, "encoder")
+        self.second_look = None if second_look is None else SecondLook(canvas_size, second_look)
+        self.encoder = ImageEncoder((glimpse_size, glimpse_size), encoder_units, what_size, "encoder")
         self.built = True
 
     def call(
@@ -211,10 +175,27 @@ class RecognitionNetwork(keras.layers.Layer):
             The posterior's statistics, None for those of the appearance; shift latents [B, T, 2]; scale latents
             [B, T, 1].
         """
-        hiddens, decisions = self._unroll(images, noise)
-        parts = tf.split(decisions, [2, 1, 2, 2, 1, 1], axis=-1)
-        presence_logits = _float32(self.presence_head(hiddens))[..., 0]
-        return PosteriorStatistics(*[presence_logits, *parts[2:], None, None]), parts[0], parts[1]
+        # With a second look, the RNN chooses by the means, and the correction is made of all steps at once.
+        steps_noise = noise if self.second_look is None else tf.nest.map_structure(tf.zeros_like, noise)
+        hiddens, decisions = self._unroll(images, steps_noise)
+        latents, shift_stats, scale_stats = tf.split(decisions, [3, 4, 2], axis=-1)
+        shift_latent, scale_latent = tf.split(latents, [2, 1], axis=-1)
+        if self.second_look is not None:
+            shift_stats, scale_stats = self.second_look(images, shift_stats, scale_stats)
+            scale_stats = tf.concat([self._bounded(scale_stats[..., :1]), scale_stats[..., 1:]], -1)
+            shift_latent = shift_stats[..., :2] + tf.exp(shift_stats[..., 2:]) * noise.shift
+            scale_latent = scale_stats[..., :1] + tf.exp(scale_stats[..., 1:]) * noise.scale
+        if self.exact_count is None:
+            presence_logits = _float32(self.presence_head(hiddens))[..., 0]
+        else:
+            certain = certain_presence_logits(self.exact_count, self.num_steps)
+            presence_logits = tf.broadcast_to(certain, tf.shape(hiddens)[:2])
+        shift_loc, shift_log_scale = tf.split(shift_stats, 2, axis=-1)
+        scale_loc, scale_log_scale = tf.split(scale_stats, 2, axis=-1)
+        posterior = PosteriorStatistics(
+            presence_logits, shift_loc, shift_log_scale, scale_loc, scale_log_scale, None, None
+        )
+        return posterior, shift_latent, scale_latent
 
     def _unroll(self, images: tf.Tensor, noise: LatentNoise) -> tuple[tf.Tensor, tf.Tensor]:
         """Hidden states [B, T, units] and decisions [B, T, 9] (see `_window`)."""
@@ -246,6 +227,13 @@ class RecognitionNetwork(keras.layers.Layer):
             _, rest = unroll(self._step, kernels, (projection, weights), state, draws[1:], self.num_steps - 1)
             hiddens, decisions = tf.concat([hiddens, rest[0]], 0), tf.concat([decisions, rest[1]], 0)
         return tf.transpose(hiddens, [1, 0, 2]), tf.transpose(decisions, [1, 0, 2])
+
+    def _bounded(self, scale_loc: tf.Tensor) -> tf.Tensor:
+        """The mean of the scale latent, kept within its radius."""
+        if self.scale_radius is None:
+            return scale_loc
+        offset = (scale_loc - self.scale_centre) / self.scale_radius
+        return self.scale_centre + self.scale_radius * tf.tanh(offset)
 
     @staticmethod
     def _seen(decision: tf.Tensor, hidden: tf.Tensor) -> tf.Tensor:
@@ -287,107 +275,6 @@ class RecognitionNetwork(keras.layers.Layer):
         for_scale += tf.matmul(tf.cast(tf.tanh(shift_latent), for_scale.dtype), weights.from_shift)
         scale_stats = _float32(tf.matmul(tf.nn.relu(for_scale), weights.scale_kernel) + weights.scale_bias)
         scale_loc, scale_log_scale = tf.split(scale_stats, 2, axis=-1)
-        if self.scale_radius is not None:
-            offset = (scale_loc - self.scale_centre) / self.scale_radius
-            scale_loc = self.scale_centre + self.scale_radius * tf.tanh(offset)
+        scale_loc = self._bounded(scale_loc)
         scale_latent = scale_loc + tf.exp(scale_log_scale) * draws[:, 2:]
         return tf.concat([shift_latent, scale_latent, shift_stats, scale_loc, scale_log_scale], -1)
-
-
-class PriorNetwork(keras.layers.Layer):
-    """p(z_t | z_<t): an LSTM over the previous steps' latents, with heads for shift and scale, and a learned count.
-
-    The logits of the presence code are T free weights and look at no latents, so that p(n) is a learned categorical
-    distribution and scenes with a given number of objects can be drawn exactly, without rejection.
-
-    Args:
-        num_steps: T.
-        what_size: Z.
-        rnn_units, head_units: widths of the LSTM and of the heads' hidden layer.
-        scale_loc, scale_log_scale: the scale latent's normal, learned from there if `learn_scale`.
-        learn_scale: whether the scale latent's normal is the network's output.
-        name: Keras name.
-    """
-
-    def __init__(
-        self,
-        num_steps: int,
-        what_size: int,
-        rnn_units: int,
-        head_units: int,
-        scale_loc: float,
-        scale_log_scale: float,
-        learn_scale: bool,
-        name: str = "prior",
-    ):
-        super().__init__(name=name, autocast=False)  # latents stay float32
-        self.learn_scale = learn_scale
-        self.scale_stats = (scale_loc, scale_log_scale)
-        self.cell = LSTMCell(3 + what_size, rnn_units, "cell")
-        self.presence_weights = self.add_weight(
-            shape=(num_steps,), initializer="zeros", dtype="float32", name="presence_weights"
-        )
-        self.shift_head = MLP(
-            [rnn_units, head_units, 4], "relu", "shift_head", [0.0, 0.0, -0.5, -0.5]
-        )
-        if learn_scale:
-            self.scale_head = MLP(
-                [rnn_units, head_units, 2], "relu", "scale_head", self.scale_stats
-            )
-        self.built = True
-
-    def presence_logits(self) -> tf.Tensor:
-        """float32 [T], the presence code's logits: ten times the weights, which Adam moves by its rate a step."""
-        return 10.0 * _float32(tf.convert_to_tensor(self.presence_weights))
-
-    def initial_state(
-        self, batch_size: tf.Tensor | int
-    ) -> tuple[int, tuple[tf.Tensor, tf.Tensor]]:
-        """What `step` starts from: step 0 and the RNN's zeros."""
-        return 0, self.cell.initial_state(batch_size)
-
-    def heads(self, hidden: tf.Tensor, presence_logits: tf.Tensor) -> PriorStatistics:
-        """Statistics from the RNN's output [..., units] and the same steps' presence logits [...]."""
-        shift_loc, shift_log_scale = tf.split(_float32(self.shift_head(hidden)), 2, axis=-1)
-        if self.learn_scale:
-            scale_loc, scale_log_scale = tf.split(_float32(self.scale_head(hidden)), 2, axis=-1)
-        else:
-            scale_loc, scale_log_scale = (
-                tf.fill(tf.shape(shift_loc[..., :1]), value) for value in self.scale_stats
-            )
-        return PriorStatistics(
-            presence_logits, shift_loc, shift_log_scale, scale_loc, scale_log_scale
-        )
-
-    def step(
-        self, previous: SceneLatents, state: tuple[int, tuple[tf.Tensor, tf.Tensor]]
-    ) -> tuple[PriorStatistics, tuple[int, tuple[tf.Tensor, tf.Tensor]]]:
-        """One step of sampling.
-
-        Args:
-            previous: latents of the step before, [N, ...] each; zeros before the first.
-            state: the step's number and the RNN's state, from `initial_state` or the step before.
-
-        Returns:
-            The step's statistics, [N, ...] each, and the next state.
-        """
-        t, rnn_state = state
-        inputs = tf.concat([previous.shift_latent, previous.scale_latent, previous.what], -1)
-        rnn_state = self.cell(inputs, rnn_state)
-        logits = tf.fill(tf.shape(inputs)[:1], self.presence_logits()[t])
-        return self.heads(rnn_state[0], logits), (t + 1, rnn_state)
-
-    def call(self, latents: SceneLatents) -> PriorStatistics:
-        """Statistics of every step, each given the inferred latents of the steps before it.
-
-        Args:
-            latents: float [B, T, ...] each.
-
-        Returns:
-            Statistics, [B, T, ...] each.
-        """
-        values = tf.concat([latents.shift_latent, latents.scale_latent, latents.what], -1)
-        previous = tf.pad(tf.transpose(values, [1, 0, 2])[:-1], [[1, 0], [0, 0], [0, 0]])
-        hiddens = self.cell.unroll(previous)
-        presence_logits = tf.broadcast_to(self.presence_logits(), tf.shape(values)[:2])
-        return self.heads(tf.transpose(hiddens, [1, 0, 2]), presence_logits)

@@ -15,12 +15,20 @@ References:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from asr_tf.distributions import PresenceCode, RelaxedPresenceCode, normal_kl, normal_log_prob
+from asr_tf.distributions import (
+    PresenceCode,
+    RelaxedPresenceCode,
+    normal_kl,
+    normal_log_prob,
+    placement_log_prob,
+)
 from asr_tf.distributions.presence import relaxed_kl_estimate
 from asr_tf.scene import ObjectiveTerms, PosteriorStatistics, PriorStatistics, SceneLatents
 
@@ -74,18 +82,24 @@ def running_presence(relaxed: tf.Tensor) -> tf.Tensor:
 
 
 def _continuous_kls(
-    posterior: PosteriorStatistics, prior: PriorStatistics, presence: tf.Tensor
+    posterior: PosteriorStatistics, prior: PriorStatistics, presence: tf.Tensor, shift_latent: tf.Tensor | None
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Divergences of shift, scale and appearance, [B] each, weighted by the steps' presence [B, T]."""
-    kls = (
-        normal_kl(posterior.shift_loc, posterior.shift_log_scale, prior.shift_loc, prior.shift_log_scale),
-        normal_kl(posterior.scale_loc, posterior.scale_log_scale, prior.scale_loc, prior.scale_log_scale),
-        normal_kl(posterior.what_loc, posterior.what_log_scale, 0.0, 0.0),
-    )
-    shift, scale, what = (
-        tf.reduce_sum(presence * tf.reduce_sum(kl, axis=-1), axis=-1) for kl in kls
-    )
-    return shift, scale, what
+    """Divergences of shift, scale and appearance, [B] each, weighted by the steps' presence [B, T].
+
+    That of the shift from a mixture on a grid is a one-sample estimate, with the posterior's entropy exact.
+    """
+    if prior.shift_logits is None:
+        shift = tf.reduce_sum(
+            normal_kl(posterior.shift_loc, posterior.shift_log_scale, prior.shift_loc, prior.shift_log_scale), -1
+        )
+    else:
+        entropy = tf.reduce_sum(posterior.shift_log_scale, -1) + math.log(2.0 * math.pi * math.e)
+        shift = -entropy - placement_log_prob(shift_latent, prior.shift_logits)
+    scale = normal_kl(posterior.scale_loc, posterior.scale_log_scale, prior.scale_loc, prior.scale_log_scale)
+    what = normal_kl(posterior.what_loc, posterior.what_log_scale, 0.0, 0.0)
+    steps = (shift, tf.reduce_sum(scale, axis=-1), tf.reduce_sum(what, axis=-1))
+    of_shift, of_scale, of_what = (tf.reduce_sum(presence * step, axis=-1) for step in steps)
+    return of_shift, of_scale, of_what
 
 
 def enumerated_terms(
@@ -93,6 +107,7 @@ def enumerated_terms(
     prior: PriorStatistics,
     drawn: tf.Tensor,
     nll: NegativeLogLikelihood,
+    shift_latent: tf.Tensor | None = None,
 ) -> ObjectiveTerms:
     """The bound with the expectation over the count taken exactly.
 
@@ -101,13 +116,14 @@ def enumerated_terms(
         prior: statistics of p given the sampled latents, [B, T, ...] each.
         drawn: float [B, T, H, W], each step's object on a canvas of its own.
         nll: canvases [B, K, H, W] to -log p(x | canvas) [B, K].
+        shift_latent: float [B, T, 2], the samples; needed where the prior's shift is a mixture.
 
     Returns:
         Terms, float [B] each, in nats.
     """
     q_count = PresenceCode(posterior.presence_logits)
     p_count = PresenceCode(prior.presence_logits)
-    shift, scale, what = _continuous_kls(posterior, prior, q_count.presence_probs())
+    shift, scale, what = _continuous_kls(posterior, prior, q_count.presence_probs(), shift_latent)
     return ObjectiveTerms(
         nll=tf.reduce_sum(q_count.count_probs() * _nll_by_count(drawn, nll), axis=-1),
         kl_count=q_count.kl_divergence(p_count),
@@ -124,11 +140,12 @@ def concrete_terms(
     nll: NegativeLogLikelihood,
     temperature: float,
     seed: tf.Tensor,
+    shift_latent: tf.Tensor | None = None,
 ) -> ObjectiveTerms:
     """The bound's published relaxation, with one sample of a Concrete presence.
 
     Args:
-        posterior, prior, drawn, nll: as for `enumerated_terms`.
+        posterior, prior, drawn, nll, shift_latent: as for `enumerated_terms`.
         temperature: of the binary Concrete, above 0.
         seed: int32 [2].
 
@@ -139,7 +156,7 @@ def concrete_terms(
     p_code = RelaxedPresenceCode(temperature, prior.presence_logits)
     relaxed = q_code.sample(seed=seed)
     presence = running_presence(relaxed)
-    shift, scale, what = _continuous_kls(posterior, prior, presence)
+    shift, scale, what = _continuous_kls(posterior, prior, presence, shift_latent)
     canvas = tf.reduce_sum(presence[..., tf.newaxis, tf.newaxis] * drawn, axis=1, keepdims=True)
     return ObjectiveTerms(
         nll=nll(canvas)[:, 0],
@@ -169,14 +186,20 @@ def log_weights(
     Returns:
         float [B], nats.
     """
-    ratios = tf.zeros(tf.shape(latents.presence))
-    for value, q_loc, q_log_scale, p_loc, p_log_scale in (
-        (latents.shift_latent, *posterior[1:3], *prior[1:3]),
-        (latents.scale_latent, *posterior[3:5], *prior[3:5]),
-        (latents.what, *posterior[5:7], 0.0, 0.0),
+    def log_prob(value: tf.Tensor, loc: Any, log_scale: Any) -> tf.Tensor:
+        return tf.reduce_sum(normal_log_prob(value, loc, log_scale), axis=-1)
+
+    if prior.shift_logits is None:
+        ratios = log_prob(latents.shift_latent, *prior[1:3])
+    else:
+        ratios = placement_log_prob(latents.shift_latent, prior.shift_logits)
+    ratios += log_prob(latents.scale_latent, *prior[3:5]) + log_prob(latents.what, 0.0, 0.0)
+    for value, parameters in (
+        (latents.shift_latent, posterior[1:3]),
+        (latents.scale_latent, posterior[3:5]),
+        (latents.what, posterior[5:7]),
     ):
-        ratio = normal_log_prob(value, p_loc, p_log_scale) - normal_log_prob(value, q_loc, q_log_scale)
-        ratios += tf.reduce_sum(ratio, axis=-1)
+        ratios -= log_prob(value, *parameters)
     by_count = tf.pad(tf.cumsum(ratios, axis=-1), [[0, 0], [1, 0]])
     prior_count = PresenceCode(prior.presence_logits).count_log_probs()
     return tf.reduce_logsumexp(prior_count + by_count - _nll_by_count(drawn, nll), axis=-1)

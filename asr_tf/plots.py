@@ -57,7 +57,7 @@ def reconstructions(
 
     Args:
         images: float [N, H, W, 1] in [0, 1].
-        inferred: what `infer` returned for them: `reconstruction`, `boxes`, `count`.
+        inferred: what `infer` returned for them: `reconstruction`, and where there are objects `boxes`, `count`.
         true_counts: int [N], or None if they aren't known.
         true_boxes: float [N, M, 4], or None if they aren't known.
 
@@ -68,9 +68,9 @@ def reconstructions(
         ValueError: wrong rank, or no image.
     """
     images = np.asarray(images)
-    counts = np.asarray(inferred["count"])
+    counts, boxes = inferred.get("count"), inferred.get("boxes")
     above = scene_tiles(images, true_boxes, true_counts, colours=(_TRUE_COLOUR,))
-    below = scene_tiles(inferred["reconstruction"], inferred["boxes"], counts)
+    below = scene_tiles(inferred["reconstruction"], boxes, counts)
     num_columns = min(len(images), _columns_that_fit(above))
     rows: list[list[_Cell]] = []
     for start in range(0, len(images), num_columns):
@@ -84,7 +84,9 @@ def reconstructions(
         )
         rows.append(
             [
-                _Cell(
+                _Cell(below[scene], "reconstruction")
+                if counts is None
+                else _Cell(
                     below[scene],
                     f"found {counts[scene]}",
                     known and int(counts[scene]) != int(true_counts[scene]),
@@ -93,7 +95,7 @@ def reconstructions(
             ]
         )
     title = "Input (above) and reconstruction (below)"
-    return _sheet(rows, title, np.shape(inferred["boxes"])[1], true_boxes is not None)
+    return _sheet(rows, title, 0 if boxes is None else np.shape(boxes)[1], true_boxes is not None)
 
 
 def step_by_step(images: Any, inferred: Mapping[str, Any]) -> Figure:
@@ -148,13 +150,15 @@ def step_by_step(images: Any, inferred: Mapping[str, Any]) -> Figure:
     return _sheet(rows, "Inference step by step (p: probability of an object)", num_steps)
 
 
-def samples(images: Any, boxes: Any, counts: Any, title: str = "Sampled scenes") -> Figure:
+def samples(
+    images: Any, boxes: Any = None, counts: Any = None, title: str = "Sampled scenes"
+) -> Figure:
     """Sampled scenes with the windows in which their objects were drawn, captioned by count.
 
     Args:
         images: float [N, H, W, 1] in [0, 1].
-        boxes: float [N, T, 4].
-        counts: int [N].
+        boxes: float [N, T, 4], or None where there are no objects.
+        counts: int [N], or None likewise.
         title: heading of the sheet.
 
     Returns:
@@ -165,12 +169,10 @@ def samples(images: Any, boxes: Any, counts: Any, title: str = "Sampled scenes")
     """
     tiles = scene_tiles(images, boxes, counts)
     num_columns = _columns_that_fit(tiles)
-    cells = [
-        _Cell(tile, "1 object" if count == 1 else f"{count} objects")
-        for tile, count in zip(tiles, np.asarray(counts), strict=True)
-    ]
+    captions = [""] * len(tiles) if counts is None else [_objects(n) for n in counts]
+    cells = [_Cell(tile, caption) for tile, caption in zip(tiles, captions, strict=True)]
     rows = [cells[start : start + num_columns] for start in range(0, len(cells), num_columns)]
-    return _sheet(rows, title, np.shape(boxes)[1])
+    return _sheet(rows, title, 0 if boxes is None else np.shape(boxes)[1])
 
 
 def confusion(matrix: Any) -> Figure:
@@ -302,6 +304,10 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
     partial = f"{os.fspath(path)}.partial"
     figure.savefig(partial, dpi=_DPI, format="png")
     os.replace(partial, path)
+
+
+def _objects(count: int) -> str:
+    return "1 object" if count == 1 else f"{count} objects"
 
 
 def _columns_that_fit(tiles: np.ndarray) -> int:

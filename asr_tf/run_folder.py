@@ -28,7 +28,8 @@ import tensorflow as tf
 from absl import logging
 
 from asr_tf import configuration
-from asr_tf.model import ASRModel
+from asr_tf.bound_model import BoundModel
+from asr_tf.models import build_model
 
 __all__ = ["Checkpoints", "RunFolder", "RunFolderError", "restore_model"]
 
@@ -233,7 +234,7 @@ class Checkpoints:
         return None
 
 
-def restore_model(workdir: str | os.PathLike[str]) -> tuple[ASRModel, dict[str, Any]]:
+def restore_model(workdir: str | os.PathLike[str]) -> tuple[BoundModel, dict[str, Any]]:
     """The model of a run, with its newest intact weights.
 
     Replaces the process's gin bindings by those of the run's config.gin.
@@ -251,7 +252,7 @@ def restore_model(workdir: str | os.PathLike[str]) -> tuple[ASRModel, dict[str, 
     folder.check_is_run()
     info = folder.read_info()
     folder.parse_config()
-    model = ASRModel(canvas_size=tuple(info["canvas_size"]), seed=info["seed"])
+    model = build_model(canvas_size=tuple(info["canvas_size"]), seed=info["seed"])
     if Checkpoints(folder.checkpoints, model=model).restore() is None:
         raise RunFolderError(f"{folder.path} holds no checkpoint yet; train it first with asr_train.")
     return model, info

@@ -7,6 +7,7 @@ Example:
 from __future__ import annotations
 
 import pathlib
+from typing import Any
 
 from absl import flags
 
@@ -65,28 +66,29 @@ def _main() -> None:
     target = RunFolder(_FLAGS.output or folder.samples)
     target.check_writable()
     model, _ = restore_model(folder.path)
-    objects = -1 if _FLAGS.num_objects is None else _FLAGS.num_objects
+    options = {} if _FLAGS.num_objects is None else {"num_objects": _FLAGS.num_objects}
+    if options and not model.finds_objects:
+        raise ValueError(
+            f"--num_objects needs a model of objects; {folder.path} holds a plain autoencoder: leave the flag out."
+        )
     chunks = []
     for start in range(0, _FLAGS.num_samples, _CHUNK):
         size = min(_CHUNK, _FLAGS.num_samples - start)
-        scenes = model.sample(size, seed=(_FLAGS.seed, start), num_objects=objects)
+        scenes = model.sample(size, seed=(_FLAGS.seed, start), **options)
         chunks.append({name: keras.ops.convert_to_numpy(value) for name, value in scenes.items()})
     drawn = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
-    picture = tiles.draw_boxes_grid(
-        drawn["images"][:_MOST_IN_PICTURE],
-        drawn["boxes"][:_MOST_IN_PICTURE],
-        drawn["count"][:_MOST_IN_PICTURE],
-    )
+    shown = {name: values[:_MOST_IN_PICTURE] for name, values in drawn.items()}
+    picture = tiles.draw_boxes_grid(shown["images"], shown.get("boxes"), shown.get("count"))
     Image.fromarray(picture).save(target.path / "samples.png")
-    np.savez_compressed(
-        target.path / "samples.npz",
-        images=drawn["images"],
-        counts=drawn["count"],
-        boxes=drawn["boxes"],
-    )
-    counts, numbers = np.unique(drawn["count"], return_counts=True)
-    shares = ", ".join(f"{n} with {count}" for count, n in zip(counts, numbers, strict=True))
-    print(f"{len(drawn['count'])} scenes (objects: {shares}).")
+    names = {"images": "images", "count": "counts", "boxes": "boxes"}
+    kept: dict[str, Any] = {names[name]: values for name, values in drawn.items() if name in names}
+    np.savez_compressed(target.path / "samples.npz", **kept)
+    shares = ""
+    if model.finds_objects:
+        counts, numbers = np.unique(drawn["count"], return_counts=True)
+        parts = (f"{n} with {count}" for count, n in zip(counts, numbers, strict=True))
+        shares = f" (objects: {', '.join(parts)})"
+    print(f"{len(drawn['images'])} scenes{shares}.")
     print(f"Picture: {pathlib.Path(target.path, 'samples.png')}")
     print(f"Arrays: {pathlib.Path(target.path, 'samples.npz')}")
 

@@ -68,7 +68,9 @@ class PosteriorStatistics(NamedTuple):
 class PriorStatistics(NamedTuple):
     """Parameters of p(z_t | z_<t), one row a step; `what` is standard normal and needs none.
 
-    Attributes: as in `PosteriorStatistics`.
+    Attributes: as in `PosteriorStatistics`, and
+        shift_logits: float [..., T, g, g], weights of a grid's cells (`asr_tf.distributions.placement`), which stand
+            for the normal over `shift_latent` where they are there; None where they aren't.
     """
 
     presence_logits: Any
@@ -76,6 +78,7 @@ class PriorStatistics(NamedTuple):
     shift_log_scale: Any
     scale_loc: Any
     scale_log_scale: Any
+    shift_logits: Any = None
 
 
 class ObjectiveTerms(NamedTuple):

@@ -48,6 +48,19 @@ class SceneModel(SceneNetwork):
         step: int64 variable, training steps taken.
     """
 
+    finds_objects = True
+
+    def description(self) -> dict[str, Any]:
+        """What the report tells of the model."""
+        return {
+            "kind": "scenes",
+            "prior": self.prior,
+            "estimator": self.estimator,
+            "num_steps": self.num_steps,
+            "exact_count": self.exact_count,
+            "constraints": [constraint.name for constraint in self.constraints],
+        }
+
     def _checked(self, images: Any) -> tf.Tensor:
         """Images as float32; arrays are looked through, tensors (which may be symbolic) are taken as they are."""
         if not tf.is_tensor(images):
@@ -185,7 +198,7 @@ class SceneModel(SceneNetwork):
             )
         loc, log_scale = self._scale_prior
         scenes = AIRScenePrior(
-            tf.fill([self.num_steps], self._air_presence_logit()),
+            self._air_presence_logits(),
             what_size=self.what_size,
             scale_loc=loc,
             scale_stddev=math.exp(log_scale),

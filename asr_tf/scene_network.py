@@ -19,12 +19,16 @@ import keras
 import tensorflow as tf
 
 from asr_tf import objective
+from asr_tf.autoencoder import ImageDecoder
+from asr_tf.bound_model import BoundModel
 from asr_tf.checks import check_choice, check_positive, check_range
 from asr_tf.constraints import SceneStatistics
-from asr_tf.distributions import PresenceCode
+from asr_tf.distributions import PresenceCode, certain_presence_logits
 from asr_tf.memory import keep_freed_memory
-from asr_tf.networks import LatentNoise, ObjectDecoder, PriorNetwork, RecognitionNetwork
+from asr_tf.networks import LatentNoise, RecognitionNetwork
 from asr_tf.observation import OBSERVATION_MODELS, negative_log_likelihood
+from asr_tf.pair_placement import PairPlacement
+from asr_tf.prior_network import PriorNetwork
 from asr_tf.scene import ObjectiveTerms, PriorStatistics, SceneLatents, window_boxes
 from asr_tf.spatial_transformer import write_objects
 
@@ -38,7 +42,7 @@ _POSITIVE = (
 )
 
 
-class SceneNetwork(keras.Model):
+class SceneNetwork(BoundModel):
     """Recognition network, decoder and prior as one model; every weight exists after construction.
 
     Attributes:
@@ -61,10 +65,13 @@ class SceneNetwork(keras.Model):
         scale_prior_loc: float = -1.0,
         scale_prior_scale: float = math.sqrt(0.05),
         learn_scale_prior: bool = False,
+        placement_grid: int | None = 25,
         scale_bound: float | None = None,
         initial_shift_stddev: float = math.exp(-2.0),
         air_presence_logits: Sequence[float] = (4.0, -4.0),
         air_anneal_steps: int = 10_000,
+        exact_count: int | None = None,
+        second_look: float | None = 1.5,
         estimator: str = "enumerate",
         temperature: float = 0.1,
         observation: str = "bernoulli",
@@ -91,6 +98,8 @@ class SceneNetwork(keras.Model):
             scale_prior_loc, scale_prior_scale: normal over the scale latent; sigmoid(loc) is the typical window side
                 as a share of the shorter canvas side.
             learn_scale_prior: learn the scale's normal from there (autoregressive prior only).
+            placement_grid: the learned prior places objects by weights of so many times so many cells of the canvas,
+                which lets it keep them apart; None for a normal a step (autoregressive prior only).
             scale_bound: how many of these standard deviations the posterior's mean may be from the prior's, None for
                 any number; keeps a window from growing over several objects early in training.
             initial_shift_stddev: where the posterior's standard deviation of the shift latent starts; with more,
@@ -98,6 +107,8 @@ class SceneNetwork(keras.Model):
             air_presence_logits: with prior "air", the logit of "one more object" at the first step of training and
                 from `air_anneal_steps` on, linear between.
             air_anneal_steps: training steps.
+            exact_count: the number of objects where every scene has the same: the count is then given, to posterior
+                and prior, and neither inferred nor learned.  None infers it.
             estimator: "enumerate" (exact expectation over the count) or "concrete" (published relaxation).
             temperature: of the binary Concrete.
             observation: "bernoulli" or "gaussian".
@@ -123,6 +134,12 @@ class SceneNetwork(keras.Model):
         if len(canvas_size) != 2:
             raise ValueError(f"ASRModel.canvas_size must be (H, W), got {canvas_size!r}.")
         check_range("ASRModel.initial_brightness", initial_brightness, 1e-4, 1.0 - 1e-4)
+        if placement_grid is not None:
+            check_range("ASRModel.placement_grid", placement_grid, 4, 200)
+        if exact_count is not None:
+            check_range("ASRModel.exact_count", exact_count, 0, num_steps)
+        if second_look is not None:
+            check_range("ASRModel.second_look", second_look, 1.0, 4.0)
         check_choice("ASRModel.prior", prior, PRIORS)
         check_choice("ASRModel.estimator", estimator, objective.ESTIMATORS)
         check_choice("ASRModel.observation", observation, OBSERVATION_MODELS)
@@ -131,6 +148,7 @@ class SceneNetwork(keras.Model):
         self.num_steps, self.glimpse_size, self.what_size = num_steps, glimpse_size, what_size
         self.prior, self.estimator, self.temperature = prior, estimator, temperature
         self.seed, self.skip_absent, self.compile_inference = seed, skip_absent, compile_inference
+        self.exact_count = exact_count
         self._scale_prior = (scale_prior_loc, math.log(scale_prior_scale))
         self._air_presence = (*air_presence_logits, air_anneal_steps)
         self._nll = functools.partial(
@@ -153,20 +171,19 @@ class SceneNetwork(keras.Model):
             initial_shift_stddev,
             None if scale_bound is None else scale_bound * scale_prior_scale,
             image_pool,
+            exact_count,
+            second_look,
         )
         units = tuple(decoder_units)
-        self.decoder = ObjectDecoder(what_size, units, glimpse_size, initial_brightness, "decoder")
+        glimpse = (glimpse_size, glimpse_size)
+        self.decoder = ImageDecoder(what_size, units, glimpse, initial_brightness, "decoder")
         if prior == "autoregressive":
             self.prior_network = PriorNetwork(
-                num_steps, what_size, rnn_units, head_units, *self._scale_prior, learn_scale_prior
+                num_steps, what_size, rnn_units, head_units, *self._scale_prior, learn_scale_prior, exact_count,
+                None if placement_grid is None else PairPlacement(self.canvas_size, placement_grid),
             )
         self.step = self._counter("step")
         self.built = True
-
-    def _counter(self, name: str) -> keras.Variable:
-        return self.add_weight(
-            shape=(), dtype="int64", initializer="zeros", trainable=False, name=name
-        )
 
     def _noise(self, batch_size: tf.Tensor, seed: tf.Tensor, **options: str) -> LatentNoise:
         return LatentNoise.draw(batch_size, self.num_steps, self.what_size, seed, **options)
@@ -190,10 +207,13 @@ class SceneNetwork(keras.Model):
             tf.tanh(latents.shift_latent), tf.sigmoid(latents.scale_latent), self.canvas_size
         )
 
-    def _air_presence_logit(self) -> tf.Tensor:
+    def _air_presence_logits(self) -> tf.Tensor:
+        """The fixed prior's logits of presence, [T]."""
+        if self.exact_count is not None:
+            return certain_presence_logits(self.exact_count, self.num_steps)
         start, end, steps = self._air_presence
         progress = tf.minimum(tf.cast(self.step, tf.float32) / float(max(steps, 1)), 1.0)
-        return start + (end - start) * progress
+        return tf.fill([self.num_steps], start + (end - start) * progress)
 
     def _prior_statistics(self, latents: SceneLatents) -> PriorStatistics:
         """p(z_t | z_<t) of inferred latents, [B, T, ...] each."""
@@ -203,7 +223,7 @@ class SceneNetwork(keras.Model):
         one = tf.zeros_like(latents.scale_latent)
         loc, log_scale = self._scale_prior
         return PriorStatistics(
-            one[..., 0] + self._air_presence_logit(), zeros, zeros, one + loc, one + log_scale
+            one[..., 0] + self._air_presence_logits(), zeros, zeros, one + loc, one + log_scale
         )
 
     def _score(
@@ -220,10 +240,10 @@ class SceneNetwork(keras.Model):
             return self._nll(images[:, tf.newaxis], canvases)
 
         if estimator == "enumerate":
-            terms = objective.enumerated_terms(posterior, prior, drawn, nll)
+            terms = objective.enumerated_terms(posterior, prior, drawn, nll, latents.shift_latent)
         else:
             terms = objective.concrete_terms(
-                posterior, prior, drawn, nll, self.temperature, presence_seed
+                posterior, prior, drawn, nll, self.temperature, presence_seed, latents.shift_latent
             )
         code = PresenceCode(posterior.presence_logits)
         statistics = SceneStatistics(

@@ -98,7 +98,7 @@ def reconstruction_grid(
 
     Args:
         images: float [N, H, W, 1] in [0, 1].
-        inferred: what `infer` returned for them: `reconstruction`, `boxes`, `count`.
+        inferred: what `infer` returned for them: `reconstruction`, and where there are objects `boxes`, `count`.
         num_columns: images a row.
         zoom: side in pixels of one image pixel.
 
@@ -109,7 +109,9 @@ def reconstruction_grid(
         ValueError: wrong rank, or no image.
     """
     above = scene_tiles(images, zoom=zoom)
-    below = scene_tiles(inferred["reconstruction"], inferred["boxes"], inferred["count"], zoom)
+    below = scene_tiles(
+        inferred["reconstruction"], inferred.get("boxes"), inferred.get("count"), zoom
+    )
     num_columns = max(1, min(num_columns, len(above)))
     bands = []
     for start in range(0, len(above), num_columns):

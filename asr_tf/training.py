@@ -20,7 +20,7 @@ import tensorflow as tf
 from asr_tf import callbacks, checks, configuration, tiles
 from asr_tf.data import DataSource, Scenes, training_dataset
 from asr_tf.evaluation import validation_metrics
-from asr_tf.model import ASRModel
+from asr_tf.models import build_model
 from asr_tf.optimizer import PackedAdam
 from asr_tf.run_folder import Checkpoints, RunFolder
 from asr_tf.schedule import LearningRate, TrainingBudget
@@ -96,7 +96,7 @@ def train(
         DataSource().load("train", data_dir, manual_dir), validation_size, batch_size
     )
     _check_canvas(training_scenes)
-    model = ASRModel(canvas_size=training_scenes.canvas_size, seed=seed)
+    model = build_model(canvas_size=training_scenes.canvas_size, seed=seed)
     flags = {"seed": seed, "max_minutes": max_minutes}
     config = configuration.merged_config()
     folder.check_same_run(config, flags)
@@ -229,7 +229,7 @@ def _check_canvas(scenes: Scenes) -> None:
         )
 
 
-def _picture(model: ASRModel, images: np.ndarray) -> np.ndarray:
+def _picture(model: Any, images: np.ndarray) -> np.ndarray:
     """Some images with reconstructions and boxes, uint8 [height, width, 3].
 
     Infers all of them, as the validation does: another batch size would have to be traced.

@@ -53,6 +53,16 @@ def _pooling(model: ASRModel) -> int:
     return 0 if side == 1 else -(-height // side) * side * width * -(-width // side)
 
 
+def _second_look(model: ASRModel) -> tuple[int, int, int]:
+    """Multiplications of a window's second look: its positions, its reading, its perceptron."""
+    look = model.recognition.second_look
+    if look is None:
+        return 0, 0, 0
+    side = look.glimpse_size
+    read = _interpolation(model.canvas_size, (side, side))
+    return 2 * 2 * side, read, _chain([side**2, *_widths(look.mlp)])
+
+
 def _localization(model: ASRModel) -> tuple[int, int]:
     """Multiplications of one image through the recognition LSTM: of the image's projection, and of all else."""
     size, steps = _sizes(model), model.num_steps
@@ -77,7 +87,8 @@ def inference_flops(model: ASRModel, batch_size: int, count: int | None = None) 
     each = _lines(model) + _interpolation(canvas, glimpse) + _interpolation(glimpse, canvas)
     each += size["encoder"] + size["decoder"]
     code = model.num_steps**2  # running sum of the presence code
-    return 2 * batch_size * (_pooling(model) + sum(_localization(model)) + code + present * each)
+    looks = model.num_steps * sum(_second_look(model))
+    return 2 * batch_size * (_pooling(model) + sum(_localization(model)) + looks + code + present * each)
 
 
 def training_step_flops(model: ASRModel, batch_size: int) -> int:
@@ -98,14 +109,16 @@ def training_step_flops(model: ASRModel, batch_size: int) -> int:
     projection, loop = _localization(model)
     inputs = 3 + model.what_size
     prior = steps * (inputs * 4 * units + units * head + head * 4) + (steps - 1) * units * 4 * units
-    dense = loop + prior + steps * (size["encoder"] + size["decoder"])
+    dense = loop + prior + steps * (size["encoder"] + size["decoder"] + _second_look(model)[2])
     # Backward, a product costs twice what it does forward: once for each factor.  The image needs no gradient.
     total = _pooling(model) + 2 * projection + 3 * dense
     # Of the positions, made of constants, only the windows' factor has a gradient.
-    total += 2 * steps * _lines(model)
-    read = _interpolation((height, width), (glimpse, glimpse))
+    look_lines, look_read, _ = _second_look(model)
+    total += 2 * steps * (_lines(model) + look_lines)
+    read = _interpolation((height, width), (glimpse, glimpse)) + look_read
     # Backward: upstream by columns, rows' slope, columns' slope.
-    read += glimpse * glimpse * width + glimpse * height * width + glimpse * width * glimpse
+    for side in [glimpse] + ([model.recognition.second_look.glimpse_size] if look_read else []):
+        read += side * side * width + side * height * width + side * width * side
     written = _interpolation((glimpse, glimpse), (height, width))
     # Backward: upstream by columns, values' gradient, rows' slope, columns' slope.
     written += height * width * glimpse + 2 * glimpse * height * glimpse + height * glimpse * width

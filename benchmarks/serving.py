@@ -4,7 +4,8 @@
 
 The model is that of `scenes/mnist_count13.gin` (canvas 50 x 50, T = 4) with weights by which every image holds 3
 objects, the most of those scenes.  It is exported, and measured where this package isn't imported: first answer after
-loading, then batches of 256 and single images, in turns.  `MEASUREMENTS` names what is measured; each entry takes the
+loading, then batches of 256, single images and a matrix product, which tells how fast the machine is, in turns.
+`MEASUREMENTS` names what is measured; each entry takes the
 export folder and returns figures by name.
 """
 
@@ -28,7 +29,8 @@ OBJECTS = 3
 BATCH = 256
 ROUNDS = 15
 SINGLE_CALLS = 40
-_FIRST_ANSWERS = 3
+_PROCESSES = 3
+_PRODUCT = (1536, 784, 512)  # rows, inner size and columns of the product
 
 
 def export(export_dir: pathlib.Path) -> None:
@@ -45,7 +47,7 @@ def measure_saved_model(export_dir: pathlib.Path) -> dict[str, Any]:
     code = "from benchmarks import serving; import sys; serving.consume(sys.argv[1])"
     folder = export_dir / "1"
     found = []
-    for _ in range(_FIRST_ANSWERS):
+    for _ in range(_PROCESSES):
         done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=True)
         found.append(json.loads(done.stdout.splitlines()[-1]))
     return {name: round(statistics.median(run[name] for run in found), 3) for name in found[0]}
@@ -66,7 +68,9 @@ def consume(folder: str) -> None:
     answer = infer(images=single)
     assert int(answer["count"][0]) == OBJECTS
     first = time.perf_counter() - start
-    batches, singles = [], []
+    rows, inner, columns = _PRODUCT
+    factors = tf.ones([rows, inner]), tf.ones([inner, columns])
+    batches, singles, products = [], [], []
     for round_number in range(ROUNDS + 2):
         start = time.perf_counter()
         infer(images=images)["reconstruction"].numpy()
@@ -76,7 +80,11 @@ def consume(folder: str) -> None:
             start = time.perf_counter()
             infer(images=single)["reconstruction"].numpy()
             calls.append(time.perf_counter() - start)
+        start = time.perf_counter()
+        tf.matmul(*factors)[0, 0].numpy()
+        product = time.perf_counter() - start
         if round_number >= 2:
+            products.append(product)
             batches.append(seconds)
             singles += calls
     assert "asr_tf" not in sys.modules
@@ -85,6 +93,7 @@ def consume(folder: str) -> None:
         "saved_model_infer_images_per_s_b256_best": BATCH / min(batches),
         "saved_model_infer_ms_b1": 1e3 * statistics.median(singles),
         "saved_model_first_answer_s": first,
+        "product_gflops": 2e-9 * rows * inner * columns / statistics.median(products),
     }
     print(json.dumps(figures))
 

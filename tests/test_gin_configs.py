@@ -50,7 +50,7 @@ def train(workdir, *files):
 
 
 def test_there_are_the_three_models_and_scenes_for_each_data_set():
-    assert MODELS == ["models/air.gin", "models/air_pprior.gin", "models/asr.gin"]
+    assert MODELS == ["models/air.gin", "models/air_pprior.gin", "models/asr.gin", "models/vae.gin"]
     assert {"scenes/mnist_count13.gin", "scenes/sprites_count13.gin"} <= set(SCENES)
 
 
@@ -68,7 +68,9 @@ def test_every_model_runs_two_steps(model, tmp_path):
     assert bool(penalties) == (model == "models/asr.gin")
     restored, _ = run_folder.restore_model(tmp_path)
     assert restored.canvas_size == (16, 20)
-    assert restored.infer(np.zeros((1, 16, 20, 1), np.float32))["boxes"].shape == (1, 3, 4)
+    inferred = restored.infer(np.zeros((1, 16, 20, 1), np.float32))
+    assert inferred["reconstruction"].shape == (1, 16, 20, 1)
+    assert ("boxes" in inferred) == (model != "models/vae.gin")
 
 
 def test_the_quickstart_runs_two_steps(tmp_path):
@@ -79,7 +81,7 @@ def test_the_quickstart_runs_two_steps(tmp_path):
 def test_every_file_of_scenes_names_its_data_and_rules_that_can_hold(scenes):
     configuration.parse(["models/asr.gin", scenes])
     assert gin.query_parameter("data.name")
-    model = training.ASRModel(canvas_size=(16, 20))
+    model = training.build_model(canvas_size=(16, 20), seed=0)
     assert model.constraints
     largest = max(max(rule.counts) for rule in model.constraints if hasattr(rule, "counts"))
     assert largest <= model.num_steps

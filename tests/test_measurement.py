@@ -21,6 +21,7 @@ _HALF = [0.0, 0.0, 1.0, 0.5]
 class _KnownModel:
     """Takes an image's first pixel for its count, and knows nothing else of it."""
 
+    finds_objects = True
     canvas_size = (4, 4)
     num_steps = 2
     nll_of_dark = 0.0

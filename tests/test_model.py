@@ -280,7 +280,7 @@ def test_air_count_prior_is_annealed():
     logits = []
     for step in (0, 5, 10, 20):
         model.step.assign(step)
-        logits.append(float(model._air_presence_logit()))
+        logits.append(float(model._air_presence_logits()[1]))
     np.testing.assert_allclose(logits, [2.0, -1.0, -4.0, -4.0])
 
 
@@ -385,3 +385,35 @@ def test_any_canvas_and_any_number_of_steps(setting):
 def test_bad_settings(settings, message):
     with pytest.raises((ValueError, TypeError), match=message):
         tiny(**settings)
+
+
+@pytest.mark.parametrize("prior", ["autoregressive", "air"])
+@pytest.mark.parametrize("count", [0, 2, 3])
+def test_an_exact_count_is_given_and_costs_nothing(prior, count):
+    """The bound is that of scenes with so many objects: the term of n = k of the enumeration, and no divergence."""
+    model, free = tiny(prior=prior, exact_count=count), tiny(prior=prior)
+    names = {weight.path for weight in model.trainable_variables}
+    assert len(free.trainable_variables) > len(model.trainable_variables)
+    assert not any("presence" in name for name in names)
+    batch = images()
+    terms = model.objective(batch, (0, 1))
+    np.testing.assert_array_equal(terms.kl_count, np.zeros(5))
+    noise_seed, _ = tf.unstack(tf.random.split((0, 1), 2))
+    _, latents, _ = model.recognition(tf.constant(batch[..., 0]), model._noise(5, noise_seed))
+    canvas = tf.reduce_sum(model._draw(latents)[:, :count], axis=1, keepdims=True)
+    nll = model._nll(tf.constant(batch[..., 0])[:, tf.newaxis], canvas)
+    np.testing.assert_allclose(terms.nll, nll[:, 0], rtol=1e-5)
+    assert model.infer(batch)["count"].numpy().tolist() == [count] * 5
+    assert model.sample(6, (0, 0))["count"].numpy().tolist() == [count] * 6
+    assert np.isfinite(model.log_likelihood(batch, 3, (0, 0))).all()
+
+
+def test_an_exact_count_trains_with_the_concrete_estimator_too():
+    model = compiled(tiny(exact_count=2, estimator="concrete", constraints=RULES), jit_compile=False)
+    logs = step(model, images())
+    assert np.isfinite(logs["loss"]) and logs["kl_count_nats"] == 0.0
+
+
+def test_an_exact_count_above_the_steps_is_refused():
+    with pytest.raises(ValueError, match="ASRModel.exact_count must be between 0 and 3, got 4"):
+        tiny(exact_count=4)

@@ -5,23 +5,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from asr_tf.networks import (
-    LatentNoise,
-    ObjectDecoder,
-    PriorNetwork,
-    RecognitionNetwork,
-)
-from asr_tf.scene import SceneLatents
+from asr_tf.networks import LatentNoise, RecognitionNetwork
 
 
 @pytest.fixture(autouse=True)
 def _same_weights_every_time():
     keras.utils.set_random_seed(0)
-
-
-def test_decoder_starts_at_the_given_brightness():
-    objects = ObjectDecoder(4, (8,), 6, 0.1, "decoder")(tf.zeros([3, 4]))
-    np.testing.assert_allclose(objects, np.full((3, 6, 6), 0.1), atol=0.15)
 
 
 def recognition(canvas_size=(11, 14)):
@@ -53,26 +42,6 @@ def test_recognition_steps_look_at_earlier_windows_only():
     base, changed_late, changed_early = (network(images, x)[0] for x in (zero, late, early))
     np.testing.assert_allclose(changed_late.shift_loc, base.shift_loc, atol=1e-6)
     assert np.abs(changed_early.shift_loc - base.shift_loc)[:, 1:].max() > 1e-6
-
-
-@pytest.mark.parametrize("learn_scale", [False, True])
-def test_prior_step_by_step_equals_teacher_forcing(learn_scale):
-    network = PriorNetwork(3, 4, 8, 6, -0.4, -1.0, learn_scale)
-    network.presence_weights.assign([0.1, -0.2, 0.3])
-    rng = np.random.default_rng(0)
-    latents = SceneLatents(
-        tf.ones([2, 3]),
-        *(tf.constant(rng.normal(size=(2, 3, size)).astype(np.float32)) for size in (2, 1, 4)),
-    )
-    all_at_once = network(latents)
-    state = network.initial_state(2)
-    previous = tf.nest.map_structure(lambda x: tf.zeros_like(x[:, 0]), latents)
-    for t in range(3):
-        statistics, state = network.step(previous, state)
-        for got, expected in zip(statistics, all_at_once, strict=True):
-            np.testing.assert_allclose(got, expected[:, t], atol=1e-6)
-        previous = tf.nest.map_structure(lambda x, t=t: x[:, t], latents)
-    np.testing.assert_allclose(all_at_once.presence_logits[0], [1.0, -2.0, 3.0], rtol=1e-6)
 
 
 def test_everything_is_trainable_and_tracked():

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from asr_tf import objective
-from asr_tf.distributions import RelaxedPresenceCode
+from asr_tf.distributions import RelaxedPresenceCode, normal_cell_logits
 from asr_tf.observation import negative_log_likelihood
 from asr_tf.scene import PosteriorStatistics, PriorStatistics, SceneLatents
 
@@ -75,6 +75,25 @@ def test_enumerated_bound_equals_brute_force_sum_over_counts(problem):
         expected += q[:, k] * (conditional + np.log(q[:, k]) - np.log(p[:, k]))
     np.testing.assert_allclose(terms.negative_elbo, expected, rtol=1e-5)
     np.testing.assert_allclose(terms.kl_count, (q * np.log(q / p)).sum(1), rtol=1e-4)
+
+
+def test_divergence_from_a_placement_is_right_on_average(problem):
+    """The mean over samples of the estimate, against the divergence from the normal that the fine grid stands for."""
+    posterior, prior, drawn, images = problem
+    posterior = posterior._replace(shift_loc=0.3 * posterior.shift_loc)
+    prior = prior._replace(shift_loc=0.3 * prior.shift_loc)
+    on_grid = prior._replace(shift_logits=normal_cell_logits(prior.shift_loc, prior.shift_log_scale, 80))
+    exact = objective.enumerated_terms(posterior, prior, tf.constant(drawn), nll_of(images))
+    rng, estimates = np.random.default_rng(5), []
+    for _ in range(400):
+        noise = rng.normal(size=(B, T, 2)).astype(np.float32)
+        value = posterior.shift_loc + np.exp(posterior.shift_log_scale) * noise
+        terms = objective.enumerated_terms(posterior, on_grid, tf.constant(drawn), nll_of(images), value)
+        estimates.append(terms.kl_shift.numpy())
+    error = np.std(estimates, axis=0) / np.sqrt(len(estimates))
+    assert np.all(np.abs(np.mean(estimates, axis=0) - exact.kl_shift) < 5.0 * error + 0.05)
+    np.testing.assert_allclose(terms.nll, exact.nll)
+    np.testing.assert_allclose(terms.kl_scale, exact.kl_scale)
 
 
 def test_enumerated_gradient_equals_mean_of_score_function_estimates(problem):

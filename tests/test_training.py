@@ -163,11 +163,11 @@ def test_steps_that_stay_bad_end_the_run_with_the_term(tmp_path, tiny):
     def poisoned(**arguments):
         return testing_model.TinyModel(poison_from=4, **arguments)
 
-    tiny.setattr(training, "ASRModel", poisoned)
+    tiny.setattr(training, "build_model", poisoned)
     with pytest.raises(TrainingDiverged, match=r"at step 8: 4 steps in a row were not finite \(in nll_nats\)"):
         train(tmp_path, "train.max_skipped_in_a_row = 3")
     # What was saved before is still there, and finite.
-    tiny.setattr(training, "ASRModel", testing_model.TinyModel)
+    tiny.setattr(training, "build_model", testing_model.TinyModel)
     assert all(np.isfinite(value).all() for value in weights(tmp_path))
 
 

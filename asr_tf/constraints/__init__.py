@@ -36,15 +36,18 @@ and one line of gin, after `import my_rules` at the top of the file if it lives 
 
 from asr_tf.constraints.base import Constraint, SceneStatistics
 from asr_tf.constraints.count import AggregateCount, CountInSet
-from asr_tf.constraints.overlap import DisjointObjects
-from asr_tf.constraints.window import SizeInterval, TightWindows
+from asr_tf.constraints.overlap import DisjointBoxes, DisjointObjects
+from asr_tf.constraints.window import InsideCanvas, SharedSize, SizeInterval, TightWindows
 
 __all__ = [
     "AggregateCount",
     "Constraint",
     "CountInSet",
+    "DisjointBoxes",
     "DisjointObjects",
+    "InsideCanvas",
     "SceneStatistics",
+    "SharedSize",
     "SizeInterval",
     "TightWindows",
 ]

@@ -21,7 +21,7 @@ import tensorflow as tf
 
 from asr_tf.sums import running_sum
 
-__all__ = ["Constraint", "SceneStatistics"]
+__all__ = ["Constraint", "SceneStatistics", "pairs_present", "steps_present"]
 
 
 class SceneStatistics(NamedTuple):
@@ -50,6 +50,23 @@ class SceneStatistics(NamedTuple):
     def absence_probs(self) -> tf.Tensor:
         """Float [B, T], q(n < t) = 1 - q(n >= t), summed from `count_probs` so that no digits cancel."""
         return tf.minimum(running_sum(tf.convert_to_tensor(self.count_probs)[..., :-1]), 1.0)
+
+    @property
+    def pair_probs(self) -> tf.Tensor:
+        """Float [B, T, T], the probability that both steps of a pair are present, each pair once.
+
+        Presence is a unary code: steps t > u are both present exactly where t is, so that row t, column u < t is
+        q(n >= t), with no product of marginals; the rest is 0.
+        """
+        presence = tf.convert_to_tensor(self.presence_probs)
+        num_steps = presence.shape[-1]
+        earlier = np.tri(num_steps, k=-1, dtype=presence.dtype.as_numpy_dtype)
+        return presence[..., tf.newaxis] * earlier
+
+    def sides_px(self) -> tf.Tensor:
+        """Float [B, T], the sides of the (square) windows in canvas pixels."""
+        boxes = tf.convert_to_tensor(self.boxes)
+        return (boxes[..., 2] - boxes[..., 0]) * self.canvas_size[0]
 
 
 class Constraint(abc.ABC):
@@ -118,3 +135,14 @@ class Constraint(abc.ABC):
             bool [N], or None if the rule says nothing about one scene alone (or not without boxes).
         """
         return None
+
+
+def steps_present(counts: np.ndarray, num_steps: int) -> np.ndarray:
+    """Bool [N, T], which steps of finished scenes hold an object."""
+    return np.arange(num_steps) < np.asarray(counts)[:, np.newaxis]
+
+
+def pairs_present(counts: np.ndarray, num_steps: int) -> np.ndarray:
+    """Bool [N, T, T], the pairs of present objects of finished scenes, each pair once."""
+    present = steps_present(counts, num_steps)
+    return present[:, :, np.newaxis] & np.tri(num_steps, k=-1, dtype=bool)

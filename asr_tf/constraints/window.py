@@ -1,11 +1,11 @@
-"""Rules about the attention windows: how large they are, and that each is the square crop of its object.
+"""Rules about the attention windows: where they are, how large, and that each is the square crop of its object.
 
 The likelihood alone leaves a window free: the decoder can draw an object anywhere in a window that is too large, or two
 objects in one window, at no cost.
 
 References:
     Xu et al., "Multi-object Generation with Amortized Structural Regularization", NeurIPS 2019, arXiv:1906.03923,
-    section 4, for `SizeInterval`; strength as in the authors' published code.
+    section 4, for all but `TightWindows`; strengths as in the authors' published code.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import gin
 import numpy as np
 import tensorflow as tf
 
-from asr_tf.checks import check_positive
-from asr_tf.constraints.base import Constraint, SceneStatistics
+from asr_tf.checks import check_positive, check_range
+from asr_tf.constraints.base import Constraint, SceneStatistics, pairs_present, steps_present
 from asr_tf.sums import running_sum
 
-__all__ = ["SizeInterval", "TightWindows"]
+__all__ = ["InsideCanvas", "SharedSize", "SizeInterval", "TightWindows"]
 
 # Keeps the logarithm of "empty" finite in a row that is surely occupied.
 _EPSILON = 1e-4
@@ -57,8 +57,7 @@ class TightWindows(Constraint):
         """float [B], canvas pixels."""
         objects = tf.stop_gradient(statistics.objects)  # [B, T, G, G]
         own = statistics.glimpses * tf.minimum(2.0 * objects / self.ink, 1.0)
-        ymin, _, ymax, _ = tf.unstack(statistics.boxes, axis=-1)
-        pixel = (ymax - ymin) * statistics.canvas_size[0] / objects.shape[-1]  # [B, T]
+        pixel = statistics.sides_px() / objects.shape[-1]  # [B, T]
         brightest = tf.stack([tf.reduce_max(own, axis=-1), tf.reduce_max(own, axis=-2)])
         margins = self._margins(brightest)  # [2, B, T, 2]: vertical and horizontal, from both ends
         off_centre = 0.5 * tf.reduce_sum(tf.abs(margins[..., 0] - margins[..., 1]), axis=0)
@@ -105,8 +104,7 @@ class SizeInterval(Constraint):
 
     def penalty(self, statistics: SceneStatistics) -> tf.Tensor:
         """float [B], canvas pixels."""
-        ymin, _, ymax, _ = tf.unstack(statistics.boxes, axis=-1)
-        side = (ymax - ymin) * statistics.canvas_size[0]
+        side = statistics.sides_px()
         outside = tf.nn.relu(self.low_px - side) + tf.nn.relu(side - self.high_px)
         return tf.reduce_sum(statistics.presence_probs * outside, axis=-1)
 
@@ -118,5 +116,77 @@ class SizeInterval(Constraint):
             return None
         side = (boxes[..., 2] - boxes[..., 0]) * canvas_size[0]
         outside = (side < self.low_px) | (side > self.high_px)
-        present = np.arange(boxes.shape[1]) < np.asarray(counts)[:, np.newaxis]
-        return (outside & present).any(axis=1)
+        return (outside & steps_present(counts, boxes.shape[1])).any(axis=1)
+
+
+@gin.register
+class SharedSize(Constraint):
+    """The objects of a scene have about one size.
+
+    The penalty is the sum over pairs of relu(abs(s_i - s_j) - slack), sides s in canvas pixels, each pair weighted by
+    the probability that both are present (the published code counts absent steps too).
+    """
+
+    def __init__(self, slack_px: float = 3.0, strength: float = 10.0) -> None:
+        """Initializes the rule.
+
+        Args:
+            slack_px: by how much two sides may differ, in canvas pixels, 0 or more.
+            strength: nats an image for each pixel beyond.
+        """
+        super().__init__(strength)
+        self.slack_px = check_range("SharedSize.slack_px", slack_px, 0.0, float("inf"))
+
+    def penalty(self, statistics: SceneStatistics) -> tf.Tensor:
+        """float [B], canvas pixels."""
+        side = statistics.sides_px()
+        difference = tf.abs(side[..., tf.newaxis] - side[..., tf.newaxis, :])
+        return tf.reduce_sum(
+            statistics.pair_probs * tf.nn.relu(difference - self.slack_px), axis=[-2, -1]
+        )
+
+    def broken(
+        self, counts: np.ndarray, boxes: np.ndarray | None, canvas_size: tuple[int, int]
+    ) -> np.ndarray | None:
+        """bool [N], which scenes have two windows whose sides differ by more than the slack."""
+        if boxes is None:
+            return None
+        side = (boxes[..., 2] - boxes[..., 0]) * canvas_size[0]
+        differs = np.abs(side[:, :, None] - side[:, None]) > self.slack_px
+        return (differs & pairs_present(counts, boxes.shape[1])).any(axis=(1, 2))
+
+
+@gin.register
+class InsideCanvas(Constraint):
+    """Windows lie on the canvas.
+
+    The penalty of a step is the sum of the pixels by which each side of its window leaves the canvas, and counts by the
+    probability that the step is present (the published code counts absent steps too).
+    """
+
+    def __init__(self, strength: float = 1.0, tolerance_px: float = 1.0) -> None:
+        """Initializes the rule.
+
+        Args:
+            strength: nats an image for each pixel outside.
+            tolerance_px: how far a window of a finished scene may leave the canvas, 0 or more.
+        """
+        super().__init__(strength)
+        self.tolerance_px = check_range("InsideCanvas.tolerance_px", tolerance_px, 0.0, float("inf"))
+
+    def penalty(self, statistics: SceneStatistics) -> tf.Tensor:
+        """float [B], canvas pixels."""
+        boxes = tf.convert_to_tensor(statistics.boxes)
+        beyond = tf.nn.relu(tf.concat([-boxes[..., :2], boxes[..., 2:] - 1.0], -1))
+        outside = tf.reduce_sum(beyond * (*statistics.canvas_size, *statistics.canvas_size), axis=-1)
+        return tf.reduce_sum(statistics.presence_probs * outside, axis=-1)
+
+    def broken(
+        self, counts: np.ndarray, boxes: np.ndarray | None, canvas_size: tuple[int, int]
+    ) -> np.ndarray | None:
+        """bool [N], which scenes have a window that leaves the canvas by more than the tolerance."""
+        if boxes is None:
+            return None
+        tolerance = self.tolerance_px / np.array((*canvas_size, *canvas_size), np.float64)
+        outside = np.maximum(-boxes, boxes - 1.0) > tolerance
+        return (outside.any(axis=-1) & steps_present(counts, boxes.shape[1])).any(axis=1)

@@ -1,8 +1,9 @@
 """The learned scene prior: each step's latents are drawn given those of the steps before it.
 
-    p(z) = prod_t p(presence_t | presence_{t - 1}, h_t) [N(shift_t; h_t) N(scale_t; shift_t, h_t) N(what_t; 0, I)]
+    p(z) = prod_t p(presence_t | presence_{t - 1}, h_t) [p(shift_t; h_t) N(scale_t; shift_t, h_t) N(what_t; 0, I)]
 
-with h_t a state that a given function computes from z_1..z_{t-1}, and the bracket only for present steps.
+with p(shift_t) a normal or a mixture on a grid, h_t a state that a given function computes from z_1..z_{t-1}, and the
+bracket only for present steps.
 
 References:
     Xu et al., "Multi-object Generation with Amortized Structural Regularization", NeurIPS 2019,
@@ -19,6 +20,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 from tensorflow_probability import distributions as tfd
 
+from asr_tf.distributions.placement import sample_placement
 from asr_tf.distributions.presence import PresenceCode
 from asr_tf.distributions.scene_density import (
     REPARAMETERIZATION,
@@ -123,9 +125,12 @@ class AutoregressiveScenePrior(tfd.Distribution):
             statistics, state = self._step(previous, state)
             previous = SceneLatents(*(part[:, t] for part in flat))
             steps.append(self._with_scale(statistics, previous.shift_latent, state))
-        return tf.nest.map_structure(
-            lambda part: tf.reshape(part, tf.concat([leading, tf.shape(part)[1:]], axis=0)),
-            _stack(steps),
+        return _each_part(
+            lambda *parts: tf.reshape(
+                tf.stack(parts, axis=1),
+                tf.concat([leading, [self._num_steps], tf.shape(parts[0])[1:]], axis=0),
+            ),
+            *steps,
         )
 
     def sample_given_count(
@@ -189,7 +194,9 @@ class AutoregressiveScenePrior(tfd.Distribution):
         return self._walk(n, tfp.random.sanitize_seed(seed, salt="sample"), None)[0]
 
     def _log_prob(self, value: SceneLatents) -> tf.Tensor:
-        return scene_log_prob(value, with_standard_what(self.statistics(value), self._what_size))
+        statistics = self.statistics(value)
+        full = with_standard_what(statistics, self._what_size)
+        return scene_log_prob(value, full, statistics.shift_logits)
 
     def _walk(
         self, size: Any, seed: Any, count: tf.Tensor | None, skip_absent: bool = False
@@ -243,9 +250,12 @@ class AutoregressiveScenePrior(tfd.Distribution):
         presence = previous.presence * asked
         if count is not None:
             presence = tf.where(count < 0, presence, tf.cast(count > t, self._float))
-        shift_latent = draw_normal(
-            [size, 2], statistics.shift_loc, statistics.shift_log_scale, seeds[1]
-        )
+        if statistics.shift_logits is None:
+            shift_latent = draw_normal(
+                [size, 2], statistics.shift_loc, statistics.shift_log_scale, seeds[1]
+            )
+        else:
+            shift_latent = sample_placement(statistics.shift_logits, seeds[1])
         statistics = self._with_scale(statistics, shift_latent, state)
         scale_latent = draw_normal(
             [size, 1], statistics.scale_loc, statistics.scale_log_scale, seeds[2]
@@ -265,7 +275,7 @@ class AutoregressiveScenePrior(tfd.Distribution):
     def _step(self, previous: SceneLatents, state: Any) -> tuple[PriorStatistics, Any]:
         """`step_fn`, its statistics cast to the events' dtype."""
         statistics, state = self._step_fn(previous, state)
-        return tf.nest.map_structure(lambda part: tf.cast(part, self._float), statistics), state
+        return _each_part(lambda part: tf.cast(part, self._float), statistics), state
 
     def _with_scale(
         self, statistics: PriorStatistics, shift_latent: tf.Tensor, state: Any
@@ -277,6 +287,12 @@ class AutoregressiveScenePrior(tfd.Distribution):
         return statistics._replace(
             scale_loc=tf.cast(loc, self._float), scale_log_scale=tf.cast(log_scale, self._float)
         )
+
+
+def _each_part(function: Callable[..., Any], *statistics: PriorStatistics) -> PriorStatistics:
+    """`function` of each field's parts; what is None stays None."""
+    fields = zip(*statistics, strict=True)
+    return PriorStatistics(*(None if parts[0] is None else function(*parts) for parts in fields))
 
 
 def _stack(steps: list[Any]) -> Any:

@@ -24,7 +24,16 @@ from tensorflow_probability import distributions as tfd
 
 from asr_tf.sums import running_sum
 
-__all__ = ["PresenceCode", "RelaxedPresenceCode", "code_of_count", "relaxed_kl_estimate"]
+__all__ = [
+    "PresenceCode",
+    "RelaxedPresenceCode",
+    "certain_presence_logits",
+    "code_of_count",
+    "relaxed_kl_estimate",
+]
+
+# 1 - sigmoid(40) is 4e-18: nothing beside 1, even in double precision, with a finite logarithm.
+_CERTAIN_LOGIT = 40.0
 
 
 def code_of_count(count: Any, num_steps: int, dtype: tf.DType = tf.float32) -> tf.Tensor:
@@ -40,6 +49,20 @@ def code_of_count(count: Any, num_steps: int, dtype: tf.DType = tf.float32) -> t
     """
     count = tf.convert_to_tensor(count)
     return tf.cast(tf.range(num_steps, dtype=count.dtype) < count[..., tf.newaxis], dtype)
+
+
+def certain_presence_logits(count: int, num_steps: int) -> tf.Tensor:
+    """Logits of a presence code that has one count: its probability is 1, that of any other e^-40 at most.
+
+    Args:
+        count: 0..T.
+        num_steps: T.
+
+    Returns:
+        float32 [T].
+    """
+    present = np.arange(num_steps) < count
+    return tf.constant(np.where(present, _CERTAIN_LOGIT, -_CERTAIN_LOGIT), tf.float32)
 
 
 class PresenceCode(tfd.Distribution):

@@ -13,6 +13,7 @@ import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
 from asr_tf.distributions.gaussian import normal_log_prob
+from asr_tf.distributions.placement import placement_log_prob
 from asr_tf.distributions.presence import PresenceCode
 from asr_tf.scene import PosteriorStatistics, PriorStatistics, SceneLatents
 
@@ -55,21 +56,28 @@ def with_standard_what(statistics: PriorStatistics, what_size: int) -> Posterior
     """
     logits = statistics.presence_logits
     zeros = tf.zeros(tf.concat([tf.shape(logits), [what_size]], axis=0), logits.dtype)
-    return PosteriorStatistics(*statistics, what_loc=zeros, what_log_scale=zeros)
+    return PosteriorStatistics(*statistics[:5], what_loc=zeros, what_log_scale=zeros)
 
 
-def scene_log_prob(latents: SceneLatents, statistics: PosteriorStatistics) -> tf.Tensor:
+def scene_log_prob(
+    latents: SceneLatents, statistics: PosteriorStatistics, shift_logits: tf.Tensor | None = None
+) -> tf.Tensor:
     """Log-density of scenes whose steps are independent given `statistics`.
 
     Args:
         latents: float [..., T, ...] each; `presence` holds unary codes.
         statistics: float [..., T, ...] each, broadcasts with `latents`.
+        shift_logits: float [..., T, g, g], as in `PriorStatistics`, or None.
 
     Returns:
         float [...], nats; -inf where `presence` is not a unary code.
     """
+    if shift_logits is None:
+        shift = _step_log_prob(latents.shift_latent, statistics.shift_loc, statistics.shift_log_scale)
+    else:
+        shift = placement_log_prob(latents.shift_latent, shift_logits)
     continuous = (
-        _step_log_prob(latents.shift_latent, statistics.shift_loc, statistics.shift_log_scale)
+        shift
         + _step_log_prob(latents.scale_latent, statistics.scale_loc, statistics.scale_log_scale)
         + _step_log_prob(latents.what, statistics.what_loc, statistics.what_log_scale)
     )  # [..., T]

@@ -5,7 +5,7 @@ import json
 import pytest
 import source_tree
 
-from benchmarks import performance, results
+from benchmarks import performance, reproduce, results, results_page
 
 
 def test_readme_holds_the_table_of_the_stored_reports():
@@ -18,6 +18,11 @@ def test_readme_holds_the_table_of_the_stored_reports():
 def test_performance_page_holds_the_tables_of_the_stored_figures():
     page = performance.PAGE.read_text(encoding="utf-8")
     assert performance.filled(page) == page, "run python -m benchmarks.performance"
+
+
+def test_results_page_is_that_of_the_stored_lines():
+    page = results_page.page(reproduce.lines())
+    assert results_page.PAGE.read_text(encoding="utf-8") == page, "run python -m benchmarks.reproduce --table"
 
 
 def test_table_by_hand():

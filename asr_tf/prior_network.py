@@ -1,0 +1,146 @@
+"""The learned scene prior's RNN as a Keras layer: what the next object is like, given those before it.
+
+Tensors cross `call`; distributions are built where they are used.  What leaves is float32, whatever precision it
+computes in.
+
+References:
+    Xu et al., arXiv:1906.03923, section 4 (sizes) and its learned autoregressive prior.
+"""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from asr_tf.distributions import certain_presence_logits, normal_cell_logits
+from asr_tf.layers import MLP, LSTMCell
+from asr_tf.pair_placement import PairPlacement
+from asr_tf.scene import PriorStatistics, SceneLatents
+
+__all__ = ["PriorNetwork"]
+
+# The step's number, the RNN's hidden state and cell, and the logits of the grid's cells.
+_PriorState = tuple[int, tuple[tf.Tensor, tf.Tensor], tf.Tensor]
+
+
+class PriorNetwork(keras.layers.Layer):
+    """p(z_t | z_<t): an LSTM over the previous steps' latents, with heads for shift and scale, and a learned count.
+
+    The logits of the presence code are T free weights and look at no latents, so that p(n) is a learned categorical
+    distribution and scenes with a given number of objects can be drawn exactly, without rejection.
+
+    Args:
+        num_steps: T.
+        what_size: Z.
+        rnn_units, head_units: widths of the LSTM and of the heads' hidden layer.
+        scale_loc, scale_log_scale: the scale latent's normal, learned from there if `learn_scale`.
+        learn_scale: whether the scale latent's normal is the network's output.
+        exact_count: the number of objects where every scene has the same; None learns p(n).
+        placement: what weighs the cells of a grid by the windows before, None for a normal over the shift.
+        name: Keras name.
+    """
+
+    def __init__(
+        self,
+        num_steps: int,
+        what_size: int,
+        rnn_units: int,
+        head_units: int,
+        scale_loc: float,
+        scale_log_scale: float,
+        learn_scale: bool,
+        exact_count: int | None = None,
+        placement: PairPlacement | None = None,
+        name: str = "prior",
+    ):
+        super().__init__(name=name, autocast=False)  # latents stay float32
+        self.learn_scale = learn_scale
+        self.scale_stats = (scale_loc, scale_log_scale)
+        self.cell = LSTMCell(3 + what_size, rnn_units, "cell")
+        self.num_steps, self.exact_count, self.placement = num_steps, exact_count, placement
+        if exact_count is None:
+            self.presence_weights = self.add_weight(
+                shape=(num_steps,), initializer="zeros", dtype="float32", name="presence_weights"
+            )
+        self.shift_head = MLP(
+            [rnn_units, head_units, 4], "relu", "shift_head", [0.0, 0.0, -0.5, -0.5]
+        )
+        if learn_scale:
+            self.scale_head = MLP(
+                [rnn_units, head_units, 2], "relu", "scale_head", self.scale_stats
+            )
+        self.built = True
+
+    def presence_logits(self) -> tf.Tensor:
+        """float32 [T], the presence code's logits: ten times the weights, which Adam moves by its rate a step."""
+        if self.exact_count is not None:
+            return certain_presence_logits(self.exact_count, self.num_steps)
+        return 10.0 * tf.cast(tf.convert_to_tensor(self.presence_weights), tf.float32)
+
+    def initial_state(self, batch_size: tf.Tensor | int) -> _PriorState:
+        """What `step` starts from: step 0, the RNN's zeros, and cells that no window weighs yet."""
+        cells = [batch_size, *([self.placement.grid_size] * 2 if self.placement else [0, 0])]
+        return 0, self.cell.initial_state(batch_size), tf.zeros(cells)
+
+    def heads(
+        self, hidden: tf.Tensor, presence_logits: tf.Tensor, cell_logits: tf.Tensor
+    ) -> PriorStatistics:
+        """Statistics from the RNN's output [..., units] and the same steps' logits of presence [...] and cells."""
+        shift_loc, shift_log_scale = tf.split(tf.cast(self.shift_head(hidden), tf.float32), 2, axis=-1)
+        if self.learn_scale:
+            scale_loc, scale_log_scale = tf.split(tf.cast(self.scale_head(hidden), tf.float32), 2, axis=-1)
+        else:
+            scale_loc, scale_log_scale = (
+                tf.fill(tf.shape(shift_loc[..., :1]), value) for value in self.scale_stats
+            )
+        statistics = PriorStatistics(
+            presence_logits, shift_loc, shift_log_scale, scale_loc, scale_log_scale
+        )
+        if self.placement is None:
+            return statistics
+        about = normal_cell_logits(shift_loc, shift_log_scale, self.placement.grid_size)
+        return statistics._replace(shift_logits=about + cell_logits)
+
+    def step(
+        self, previous: SceneLatents, state: _PriorState
+    ) -> tuple[PriorStatistics, _PriorState]:
+        """One step of sampling.
+
+        Args:
+            previous: latents of the step before, [N, ...] each; zeros before the first.
+            state: the step's number, the RNN's state and the cells' logits, from `initial_state` or the step before.
+
+        Returns:
+            The step's statistics, [N, ...] each, and the next state.
+        """
+        t, rnn_state, cell_logits = state
+        if self.placement is not None:
+            # What stands for the step before the first is no window.
+            weights = self.placement(previous.shift_latent, previous.scale_latent)
+            cell_logits += tf.cast(t > 0, weights.dtype) * weights
+        inputs = tf.concat([previous.shift_latent, previous.scale_latent, previous.what], -1)
+        rnn_state = self.cell(inputs, rnn_state)
+        logits = tf.fill(tf.shape(inputs)[:1], self.presence_logits()[t])
+        return self.heads(rnn_state[0], logits, cell_logits), (t + 1, rnn_state, cell_logits)
+
+    def call(self, latents: SceneLatents) -> PriorStatistics:
+        """Statistics of every step, each given the inferred latents of the steps before it.
+
+        Args:
+            latents: float [B, T, ...] each.
+
+        Returns:
+            Statistics, [B, T, ...] each.
+        """
+        values = tf.concat([latents.shift_latent, latents.scale_latent, latents.what], -1)
+        previous = tf.pad(tf.transpose(values, [1, 0, 2])[:-1], [[1, 0], [0, 0], [0, 0]])
+        hiddens = self.cell.unroll(previous)
+        presence_logits = tf.broadcast_to(self.presence_logits(), tf.shape(values)[:2])
+        cell_logits = tf.zeros([0])
+        if self.placement is not None:
+            weights = self.placement(latents.shift_latent, latents.scale_latent)  # [B, T, g, g]
+            earlier = np.tri(self.num_steps, k=-1, dtype=np.float32)
+            flat = tf.reshape(weights, [-1, self.num_steps, self.placement.grid_size**2])
+            cell_logits = tf.reshape(tf.matmul(earlier, flat), tf.shape(weights))
+        return self.heads(tf.transpose(hiddens, [1, 0, 2]), presence_logits, cell_logits)

@@ -1,0 +1,105 @@
+"""What each penalty, the number of steps and the number of images are worth, on mnist count13.
+
+    python -m benchmarks.ablation --minutes=2           runs what isn't there, adds lines to docs/results/ablation.jsonl
+    python -m benchmarks.ablation --minutes=2 --plot    draws docs/images/ablation.png from the lines
+
+Each run is a cell of `benchmarks.reproduce` with one more line of gin.  Strengths are factors of those that
+scenes/mnist_count13.gin sets.
+"""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from benchmarks import reproduce
+
+__all__ = ["variants"]
+
+ROOT = reproduce.ROOT
+LINES = ROOT / "docs" / "results" / "ablation.jsonl"
+CELL = reproduce.Cell("asr", "mnist", "count13")
+# Rule and its usual strength, nats a unit.
+STRENGTHS = {"CountInSet": 10.0, "AggregateCount": 100.0, "TightWindows": 2.0}
+FACTORS = (0.0, 0.1, 1.0, 3.0, 10.0)
+STEPS = (3, 4, 6, 8)
+SHARES = (0.01, 0.1, 1.0)
+TRAINING_IMAGES = 38_000
+
+
+def variants() -> Iterator[tuple[str, float, str]]:
+    """(what is varied, its value, the line of gin) of every run; the usual setting comes once in each series."""
+    for rule, usual in STRENGTHS.items():
+        for factor in FACTORS:
+            yield f"strength of {rule}", factor * usual, f"{rule}.strength = {factor * usual}"
+    for steps in STEPS:
+        yield "T", float(steps), f"ASRModel.num_steps = {steps}"
+    for share in SHARES:
+        images = round(share * TRAINING_IMAGES)
+        yield "training images", float(images), f"data.num_train = {images}"
+
+
+def _known(row: dict[str, Any], binding: str, minutes: float) -> bool:
+    return row["bindings"] == [binding] and row["minutes"] == minutes
+
+
+def draw(rows: list[dict[str, Any]], minutes: float, path: pathlib.Path) -> None:
+    """Accuracy, IoU and broken rules against each of what is varied."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    series: dict[str, list[tuple[float, dict[str, Any]]]] = {}
+    for what, value, binding in variants():
+        series.setdefault(what, []).extend((value, row) for row in rows if _known(row, binding, minutes))
+    figure = Figure(figsize=(3.2 * len(series), 3.4), dpi=90)
+    FigureCanvasAgg(figure)
+    for axes, (what, points) in zip(figure.subplots(1, len(series), sharey=True), series.items(), strict=True):
+        values = [value for value, _ in points]
+        for label, numbers in (
+            ("count accuracy", [row["count_accuracy"] for _, row in points]),
+            ("mean IoU", [row["mean_iou"] for _, row in points]),
+            ("samples with a wrong count", [1.0 - row["samples_with_allowed_count"] for _, row in points]),
+        ):
+            axes.plot(values, numbers, "o-", markersize=4, label=label)
+        axes.set_xlabel(what + (", nats" if what.startswith("strength") else ""))
+        if what == "training images":
+            axes.set_xscale("log")
+        elif what.startswith("strength"):
+            axes.set_xscale("symlog", linthresh=0.1 * STRENGTHS[what.split()[-1]])
+        axes.set_ylim(-0.02, 1.02)
+        axes.grid(alpha=0.3)
+    figure.axes[0].legend(fontsize=8)
+    figure.set_layout_engine("constrained")
+    figure.savefig(path)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=2.0, help="of training a run (default: 2)")
+    parser.add_argument("--seed", type=int, default=0, help="of the training (default: 0)")
+    parser.add_argument("--data", type=pathlib.Path, help="folder with mnist/")
+    parser.add_argument("--runs", type=pathlib.Path, default=ROOT / "runs" / "ablation", help="where runs are kept")
+    parser.add_argument("--output", type=pathlib.Path, default=LINES, help="file that lines are added to")
+    parser.add_argument("--plot", action="store_true", help="only draw what is there")
+    arguments = parser.parse_args()
+    try:
+        rows = reproduce.lines(arguments.output)
+        if arguments.plot:
+            draw(rows, arguments.minutes, ROOT / "docs" / "images" / "ablation.png")
+            return
+        data = reproduce.data_folder(arguments.data)
+        for _, _, binding in variants():
+            if not any(_known(row, binding, arguments.minutes) for row in rows):
+                reproduce.run_cell(
+                    CELL, arguments.seed, arguments.minutes, data, arguments.runs, arguments.output, [binding]
+                )
+    except ValueError as error:
+        sys.exit(f"benchmarks.ablation: error: {error}")
+
+
+if __name__ == "__main__":
+    main()

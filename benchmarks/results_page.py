@@ -1,0 +1,268 @@
+"""docs/RESULTS.md and its pictures, from the lines that `benchmarks.reproduce` wrote; a test holds the page to them."""
+
+from __future__ import annotations
+
+import pathlib
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from benchmarks.reproduce import DATA, MODELS, PICTURES, ROOT, SETTINGS, Cell
+
+__all__ = ["page", "write"]
+
+PAGE = ROOT / "docs" / "RESULTS.md"
+_TITLES = {"vae": "VAE", "air": "AIR", "air_pprior": "AIR-pPrior", "asr": "AIR-ASR"}
+_OBJECTS = {
+    "count13": "1 or 3 objects",
+    "count14": "1 or 4 objects",
+    "count24": "2 or 4 objects",
+    "overlap3": "3 small objects, apart",
+}
+_BUDGETS = (5.0, 20.0)
+
+Row = Mapping[str, Any]
+
+
+def _recall(row: Row) -> float | None:
+    boxes = row.get("box_precision_recall")
+    return None if boxes is None else boxes["recall"][boxes["thresholds"].index(0.5)]
+
+
+def _broken(row: Row) -> float | None:
+    """Share of sampled scenes that break what the setting is about: the count, or that boxes are apart."""
+    rule = "disjoint_boxes" if row["cell"].endswith("overlap3") else "count_in_set"
+    return row["broken_rules"][rule]["fraction"] if rule in row.get("broken_rules", {}) else None
+
+
+class _Metric(NamedTuple):
+    title: str
+    value: Callable[[Row], float | None]
+    form: str
+
+
+def _key(name: str) -> Callable[[Row], float | None]:
+    return lambda row: row.get(name)
+
+
+COUNT = _Metric("count accuracy", _key("count_accuracy"), "{:.3f}")
+IOU = _Metric("mean IoU", _key("mean_iou"), "{:.3f}")
+RECALL = _Metric("recall at 0.5", _recall, "{:.3f}")
+ELBO = _Metric("-ELBO, nats", _key("negative_elbo_nats"), "{:.1f}")
+ALLOWED = _Metric("samples with an allowed count", _key("samples_with_allowed_count"), "{:.3f}")
+BROKEN = _Metric("samples that break the rule", _broken, "{:.3f}")
+_COLUMNS = (
+    COUNT,
+    IOU,
+    RECALL,
+    ELBO,
+    _Metric("squared error", _key("squared_error"), "{:.1f}"),
+    BROKEN,
+    _Metric("steps", _key("train_steps"), "{:,.0f}"),
+)
+
+
+class _Group:
+    """The runs of one cell and budget, over seeds."""
+
+    def __init__(self, rows: Sequence[Row]):
+        self.rows = rows
+
+    def values(self, metric: _Metric) -> list[float]:
+        return [value for row in self.rows if (value := metric.value(row)) is not None]
+
+    def mean(self, metric: _Metric) -> float | None:
+        values = self.values(metric)
+        return statistics.fmean(values) if values else None
+
+    def shown(self, metric: _Metric) -> str:
+        values = self.values(metric)
+        if not values:
+            return "-"
+        text = metric.form.format(statistics.fmean(values))
+        if len(values) > 1:
+            text += " ± " + metric.form.format(statistics.stdev(values))
+        return text
+
+
+def _group(rows: Sequence[Row], cell: Cell, minutes: float) -> _Group:
+    return _Group([row for row in rows if row["cell"] == cell.name and row["minutes"] == minutes])
+
+
+def _table(rows: Sequence[Row], data: str, setting: str) -> list[str]:
+    """Models and budgets of one setting, a row each; those that were not run are left out."""
+    lines = []
+    for minutes in _BUDGETS:
+        for model in MODELS:
+            group = _group(rows, Cell(model, data, setting), minutes)
+            if group.rows:
+                cells = [group.shown(metric) for metric in _COLUMNS]
+                lines.append(f"| {_TITLES[model]} | {minutes:g} | {len(group.rows)} | " + " | ".join(cells) + " |")
+    if not lines:
+        return ["No cell of this setting has been run."]
+    titles = ["model", "minutes", "seeds", *(metric.title for metric in _COLUMNS)]
+    return ["| " + " | ".join(titles) + " |", "|---" * len(titles) + "|", *lines]
+
+
+class _Goal(NamedTuple):
+    """A number to reach, and whether more of it is better."""
+
+    metric: _Metric
+    bound: float
+    more: bool = True
+
+    def shown(self, group: _Group) -> tuple[str, str]:
+        value = group.mean(self.metric)
+        if value is None:
+            return "-", "not run"
+        reached = value >= self.bound if self.more else value <= self.bound
+        return self.metric.form.format(value), "yes" if reached else "**no**"
+
+
+def _goals(setting: str, minutes: float) -> list[_Goal]:
+    short = minutes < 20.0
+    if setting == "overlap3":
+        return [
+            _Goal(IOU, 0.75 if short else 0.80),
+            *([] if short else [_Goal(RECALL, 0.97)]),
+            _Goal(BROKEN, 0.05, more=False),
+        ]
+    return [_Goal(COUNT, 0.97 if short else 0.99), _Goal(ALLOWED, 0.99)]
+
+
+def _against(
+    rows: Sequence[Row], asr: _Group, data: str, setting: str, minutes: float
+) -> list[tuple[str, str, str]]:
+    """AIR-ASR beside each baseline of the same budget: what is compared, the two numbers, whether it is better."""
+    found = []
+    for model in ("air", "air_pprior"):
+        other = _group(rows, Cell(model, data, setting), minutes)
+        main = IOU if setting == "overlap3" else COUNT
+        for metric, better in (
+            (main, lambda ours, theirs: ours > theirs),
+            (ELBO, lambda ours, theirs: ours <= theirs + 0.02 * abs(theirs)),
+            (BROKEN, lambda ours, theirs: ours < theirs),
+        ):
+            ours, theirs = asr.mean(metric), other.mean(metric)
+            if ours is None or theirs is None:
+                continue
+            numbers = f"{metric.form.format(ours)} against {metric.form.format(theirs)}"
+            found.append((f"{metric.title}, {_TITLES[model]}", numbers, "yes" if better(ours, theirs) else "**no**"))
+    return found
+
+
+def _goal_lines(rows: Sequence[Row]) -> list[str]:
+    lines = ["| setting | minutes | what | wanted | measured | reached |", "|---" * 6 + "|"]
+    for data in DATA:
+        for setting in SETTINGS:
+            for minutes in _BUDGETS:
+                asr = _group(rows, Cell("asr", data, setting), minutes)
+                if not asr.rows:
+                    continue
+                head = f"| {data} {setting} | {minutes:g} |"
+                for goal in _goals(setting, minutes):
+                    value, reached = goal.shown(asr)
+                    wanted = f"{'at least' if goal.more else 'at most'} {goal.bound:g}"
+                    lines.append(f"{head} {goal.metric.title} | {wanted} | {value} | {reached} |")
+                for what, numbers, reached in _against(rows, asr, data, setting, minutes):
+                    wanted = "no worse than 2 %" if what.startswith(ELBO.title) else "better"
+                    lines.append(f"{head} {what} | {wanted} | {numbers} | {reached} |")
+    return lines
+
+
+_INTRODUCTION = """# Results
+
+The comparison of Xu et al. (NeurIPS 2019): a plain VAE of the whole image, AIR with its fixed prior, AIR-pPrior with a
+learned prior, and AIR-ASR with the learned prior and the rules, on scenes of MNIST digits and dSprites shapes. All
+models get the same minutes of training on two cores, the same batches and the same evaluation on the same test images.
+A mean over several seeds has its standard deviation beside it. This page is written by
+`python -m benchmarks.reproduce --table` from [results/cells.jsonl](results/cells.jsonl), whose lines
+`python -m benchmarks.reproduce --cell=MODEL/DATA/SETTING --seed=SEED --minutes=MINUTES` adds.
+
+*Samples that break the rule*: of 1,000 scenes drawn from the prior, those with a count that isn't allowed; for
+`overlap3`, those with two boxes that overlap by more than a pixel. *Recall*: true boxes that an inferred one meets with
+an IoU of 0.5. In `overlap3` every scene has three objects and all models are told so (`ASRModel.exact_count`), so
+that their counts are right by construction.
+"""
+
+
+def _command(row: Row) -> str:
+    flags = f"--cell={row['cell']} --seed={row['seed']} --minutes={row['minutes']:g}"
+    return f"    python -m benchmarks.reproduce {flags}"
+
+
+def page(rows: Sequence[Row]) -> str:
+    """The page as Markdown."""
+    rows = [row for row in rows if not row.get("bindings")]
+    parts = [_INTRODUCTION, "## What AIR-ASR should reach, and what it reached\n", *_goal_lines(rows), ""]
+    for data in DATA:
+        for setting in SETTINGS:
+            parts += [f"## {data} {setting}: {_OBJECTS[setting]}\n", *_table(rows, data, setting), ""]
+            seen = [row for row in rows if row["cell"].split("/")[1:] == [data, setting]]
+            if any(row.get("curve") for row in seen):
+                parts.append(f"![learning curves](images/curves_{data}_{setting}.png)\n")
+            for model in MODELS:
+                strip = f"{model}_{data}_{setting}_seed0_5min.png"
+                if (PICTURES / strip).is_file():
+                    parts.append(f"{_TITLES[model]}, sampled: ![samples](results/samples/{strip})\n")
+            if seen:
+                parts += ["Commands:\n", *sorted(_command(row) for row in seen), ""]
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def write(rows: Sequence[Row], path: pathlib.Path = PAGE) -> pathlib.Path:
+    """Writes the page and the pictures of the learning curves.
+
+    Returns:
+        The page's path.
+    """
+    path.write_text(page(rows), encoding="utf-8")
+    for data in DATA:
+        for setting in SETTINGS:
+            seen = [
+                row
+                for row in rows
+                if row["cell"].split("/")[1:] == [data, setting] and row.get("curve") and not row.get("bindings")
+            ]
+            if seen:
+                _draw_curves(seen, path.parent / "images" / f"curves_{data}_{setting}.png")
+    return path
+
+
+def _draw_curves(rows: Sequence[Row], path: pathlib.Path) -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    panels = (
+        ("negative_elbo_nats", "-ELBO on training batches, nats"),
+        ("val_count_accuracy", "count accuracy, held-out"),
+        ("val_mean_iou", "mean IoU, held-out"),
+    )
+    figure = Figure(figsize=(13, 3.4), dpi=90)
+    FigureCanvasAgg(figure)
+    for axes, (key, title) in zip(figure.subplots(1, 3), panels, strict=True):
+        for row in rows:
+            model = row["cell"].split("/")[0]
+            curve = row["curve"]
+            if key not in curve:
+                continue
+            first = row["seed"] == min(other["seed"] for other in rows if other["cell"] == row["cell"])
+            axes.plot(
+                [seconds / 60.0 for seconds in curve["train_seconds"]],
+                curve[key],
+                color=f"C{MODELS.index(model)}",
+                linestyle="-" if row["minutes"] < 20.0 else "--",
+                label=f"{_TITLES[model]}, {row['minutes']:g} min" if first else None,
+            )
+        axes.set_title(title, fontsize=10)
+        axes.set_xlabel("minutes of training")
+        axes.grid(alpha=0.3)
+        if key == "negative_elbo_nats":
+            last = [value for row in rows for value in row["curve"][key][-1:]]
+            axes.set_ylim(0.95 * min(last), 2.0 * max(last))
+            axes.legend(fontsize=7)
+        else:
+            axes.set_ylim(-0.02, 1.02)
+    figure.set_layout_engine("constrained")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)

@@ -1,0 +1,148 @@
+"""The paper's comparison: cells, lines, the page that is made of them, and a tiny run of one."""
+
+import json
+
+import numpy as np
+import pytest
+
+from asr_tf import configuration, training
+from asr_tf.data import Scenes
+from benchmarks import ablation, rejection, reproduce, results_page
+
+TINY = (
+    "ASRModel.canvas_size = (16, 20)",
+    "ASRModel.glimpse_size = 6",
+    "ASRModel.what_size = 3",
+    "ASRModel.rnn_units = 5",
+    "ASRModel.head_units = 4",
+    "ASRModel.encoder_units = (6,)",
+    "ASRModel.decoder_units = (6,)",
+    "ASRModel.compile_inference = False",
+    "train.batch_size = 2",
+    "train.validation_size = 2",
+    "train.steps_per_report = 20",
+    "train.jit_compile = False",
+    "evaluate.num_samples = 4",
+    "evaluate.num_particles = 2",
+)
+
+
+def row(cell="asr/mnist/count13", seed=0, minutes=5.0, **values):
+    """A line with plausible numbers."""
+    rule = "disjoint_boxes" if cell.endswith("overlap3") else "count_in_set"
+    recall = values.pop("recall", 0.9)
+    broken = values.pop("broken", 0.002)
+    return {
+        "cell": cell,
+        "seed": seed,
+        "minutes": minutes,
+        "count_accuracy": 0.98,
+        "mean_iou": 0.8,
+        "negative_elbo_nats": 300.0,
+        "squared_error": 25.0,
+        "train_steps": 5000,
+        "samples_with_allowed_count": 0.995,
+        "broken_rules": {rule: {"fraction": broken, "number": round(1000 * broken)}},
+        "box_precision_recall": {"thresholds": [0.5, 1.0], "precision": [1.0, 0.0], "recall": [recall, 0.0]},
+        **values,
+    }
+
+
+def test_there_are_32_cells_of_files_that_exist():
+    names = [cell.name for cell in reproduce.cells()]
+    assert len(set(names)) == 32 and "vae/dsprites/overlap3" in names
+    assert all(configuration.find_file(file) for cell in reproduce.cells() for file in cell.gin_files)
+    assert all(reproduce.Cell.parse(cell.name) == cell for cell in reproduce.cells())
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("asr/mnist", "--cell must be MODEL/DATA/SETTING, such as asr/mnist/count13, got 'asr/mnist'."),
+        ("asr/minst/count13", "--cell='asr/minst/count13': data 'minst' is unknown; choose one of mnist, dsprites."),
+    ],
+)
+def test_cells_that_do_not_exist(name, message):
+    with pytest.raises(ValueError) as caught:
+        reproduce.Cell.parse(name)
+    assert str(caught.value) == message
+
+
+def test_the_last_line_of_a_run_counts(tmp_path):
+    path = tmp_path / "cells.jsonl"
+    assert reproduce.lines(path) == []
+    rows = [row(), row(seed=1), row(mean_iou=0.9), row(bindings=["a.b = 1"])]
+    path.write_text("".join(json.dumps(line) + "\n" for line in rows))
+    assert [(line["seed"], line["mean_iou"]) for line in reproduce.lines(path)] == [(0, 0.9), (1, 0.8), (0, 0.8)]
+    path.write_text(path.read_text() + "{broken\n")
+    with pytest.raises(ValueError, match="cells.jsonl, line 5, is not JSON: .*; delete it."):
+        reproduce.lines(path)
+
+
+def test_a_missing_folder_of_data_is_named(tmp_path):
+    with pytest.raises(ValueError, match="no folder .*nowhere with the original files; give --data"):
+        reproduce.data_folder(tmp_path / "nowhere")
+
+
+def test_a_tiny_run_adds_its_line(tmp_path, monkeypatch):
+    def load(self, split, data_dir=None, manual_dir=None):
+        images = np.zeros((8, 16, 20, 1), np.uint8)
+        images[:, 4:10, 5:11] = 255
+        boxes = np.tile(np.array([[[0.25, 0.25, 0.625, 0.55]]], np.float32), (8, 1, 1))
+        return Scenes(images, counts=np.ones(8, np.int32), boxes=boxes)
+
+    monkeypatch.setattr(training.DataSource, "load", load)
+    monkeypatch.setattr(reproduce, "PICTURES", tmp_path / "pictures")
+    output = tmp_path / "results" / "cells.jsonl"
+    cell = reproduce.Cell.parse("asr/mnist/count13")
+    reproduce.run_cell(cell, 3, 0.001, tmp_path, tmp_path / "runs", output, TINY)
+    (line,) = reproduce.lines(output)
+    assert (line["cell"], line["seed"], line["minutes"]) == ("asr/mnist/count13", 3, 0.001)
+    assert line["bindings"] == list(TINY) and line["seeds"]["train"] == 3
+    assert {"negative_elbo_nats", "count_accuracy", "mean_iou", "broken_rules", "versions"} <= set(line)
+    assert line["curve"]["step"][-1] == line["train_steps"] and len(line["curve"]["val_mean_iou"]) >= 1
+
+
+def test_the_page_says_what_was_reached_and_what_was_not():
+    rows = [
+        row(),
+        row("air/mnist/count13", count_accuracy=0.99, negative_elbo_nats=296.0, broken=0.5),
+        row("air_pprior/mnist/count13", count_accuracy=0.4, negative_elbo_nats=290.0, broken=0.5),
+        row("vae/mnist/count13", bindings=["not = 1"]),
+    ]
+    text = results_page.page(rows)
+    assert "| mnist count13 | 5 | count accuracy | at least 0.97 | 0.980 | yes |" in text
+    assert "| mnist count13 | 5 | count accuracy, AIR | better | 0.980 against 0.990 | **no** |" in text
+    # 300 is 1.4 % above 296, and 3.4 % above 290.
+    assert "| mnist count13 | 5 | -ELBO, nats, AIR | no worse than 2 % | 300.0 against 296.0 | yes |" in text
+    assert "| mnist count13 | 5 | -ELBO, nats, AIR-pPrior | no worse than 2 % | 300.0 against 290.0 | **no** |" in text
+    assert "| samples that break the rule, AIR-pPrior | better | 0.002 against 0.500 | yes |" in text
+    assert "| VAE |" not in text and text.count("No cell of this setting has been run.") == 7
+    assert "    python -m benchmarks.reproduce --cell=air/mnist/count13 --seed=0 --minutes=5" in text
+
+
+def test_seeds_become_a_mean_and_a_deviation():
+    ious = (0.8, 0.9, 0.7)
+    rows = [row("asr/mnist/overlap3", seed, 20.0, mean_iou=iou, broken=0.06) for seed, iou in enumerate(ious)]
+    text = results_page.page(rows)
+    assert "| AIR-ASR | 20 | 3 | 0.980 ± 0.000 | 0.800 ± 0.100 |" in text
+    assert "| mnist overlap3 | 20 | recall at 0.5 | at least 0.97 | 0.900 | **no** |" in text
+    assert "| mnist overlap3 | 20 | samples that break the rule | at most 0.05 | 0.060 | **no** |" in text
+
+
+def test_thrown_boxes_against_the_exact_probability():
+    for side in (12.0, 20.0):
+        share, error = rejection.acceptance(2, side, throws=200_000)
+        assert share == pytest.approx(rejection.acceptance_of_two(side), abs=5.0 * error)
+    assert rejection.acceptance(1, 20.0, throws=10)[0] == 1.0
+    assert rejection.acceptance(5, 20.0, throws=10_000)[0] == 0.0  # there is room for two by two
+    # Two boxes side by side fill the canvas: of positions on [0, s], none is free.
+    assert rejection.acceptance_of_two(25.0) == 0.0
+
+
+def test_every_variant_of_the_ablation_is_a_configuration():
+    found = list(ablation.variants())
+    assert len(found) == 3 * 5 + 4 + 3
+    for what, value, binding in found:
+        configuration.parse(ablation.CELL.gin_files, [binding])
+        assert str(int(value)) in binding or str(value) in binding, what
