@@ -15,7 +15,11 @@ from setuptools import find_packages, setup
 ROOT = Path(__file__).resolve().parent
 
 # Packages that stand outside `asr_tf/` in the checkout: name in the wheel -> folder.
-MAPPED_PACKAGES = {"asr_tf.export": "export", "asr_tf.gin_configs": "gin_configs"}
+MAPPED_PACKAGES = {
+    "asr_tf.export": "export",
+    "asr_tf.export.server": "export/server",
+    "asr_tf.gin_configs": "gin_configs",
+}
 
 CORE = [
     "absl-py>=2.0,<3",
@@ -39,7 +43,23 @@ DATA = ["apache-beam>=2.70,<3", "mlcroissant>=1.0.9,<2"]
 EXPORT = ["tensorflow-serving-api>=2.21,<2.22"]
 # asr_batch_infer; google-crc32c is what Beam writes TFRecords with.
 BEAM = ["apache-beam>=2.70,<3", "google-crc32c>=1.5,<2", "pyarrow>=16,<27"]
-TEST = ["pytest>=8.0,<10", "setuptools>=70.1", "wheel>=0.42", *EXPORT, *BEAM]
+# asr_serve: KServe's model server (0.21 runs on Python 3.13 too), and what of its requirements is imported here.
+SERVE = [
+    "fastapi>=0.115.3,<1",
+    "kserve>=0.21,<0.22",
+    "orjson>=3.10,<4",
+    "prometheus-client>=0.20,<1",
+    *EXPORT,
+]
+TEST = [
+    "hypothesis>=6.100,<7",
+    "pytest>=8.0,<10",
+    "pyyaml>=6.0,<7",
+    "setuptools>=70.1",
+    "wheel>=0.42",
+    *BEAM,
+    *SERVE,
+]
 LINT = ["mypy>=1.11,<3", "ruff>=0.6,<1"]
 
 
@@ -95,6 +115,7 @@ setup(
         "data": DATA,
         "export": EXPORT,
         "beam": BEAM,
+        "serve": SERVE,
         "test": TEST,
         "lint": LINT,
         "dev": [*TEST, *LINT],
@@ -107,6 +128,7 @@ setup(
             "asr_export = asr_tf.export.export_main:run",
             "asr_check_export = asr_tf.export.check_main:run",
             "asr_batch_infer = asr_tf.export.batch_infer_main:run",
+            "asr_serve = asr_tf.export.serve_main:run",
         ]
     },
 )

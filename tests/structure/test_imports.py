@@ -22,6 +22,7 @@ LEVELS = {
     "observation": 1,
     "metrics": 1,
     "present": 1,
+    "client": 1,
     "recurrence": 1,
     "data": 1,
     "layers": 2,
@@ -68,6 +69,7 @@ FOREIGN = {
     "constraints": {"keras", "absl"},
     "metrics": {"keras", "gin", "absl", "tensorflow"},
     "data": {"keras"},
+    "client": {"keras", "gin", "absl", "tensorflow"},
     "serving": {"gin", "absl", "tensorflow_probability"},
 }
 

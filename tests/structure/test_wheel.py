@@ -25,6 +25,7 @@ COMMANDS = {
     "export": "export.export_main",
     "check_export": "export.check_main",
     "batch_infer": "export.batch_infer_main",
+    "serve": "export.serve_main",
 }
 
 
@@ -90,7 +91,7 @@ def test_wheel_tells_its_name_license_and_commands(unpacked):
     assert f"Version: {version['__version__']}\n" in metadata
     (pythons,) = re.findall("^Requires-Python: (.*)$", metadata, re.MULTILINE)
     assert set(pythons.split(",")) == {">=3.10", "<3.14"}
-    for extra in ("data", "export", "test", "lint", "dev"):
+    for extra in ("data", "export", "serve", "test", "lint", "dev"):
         assert f"Provides-Extra: {extra}\n" in metadata
     assert [path.read_text() for path in info.rglob("LICENSE")] == [(ROOT / "LICENSE").read_text()]
     commands = (info / "entry_points.txt").read_text().split("\n")

@@ -1,0 +1,298 @@
+"""A client of a served model: images in, arrays out, over the REST paths of TensorFlow Serving.
+
+It speaks to `asr_serve` and to TensorFlow Serving alike, and needs NumPy only.
+
+Example:
+  with Client("http://127.0.0.1:8501") as client:
+      result = client.infer(images)
+      scenes = client.sample(16, seed=(0, 1), num_objects=3)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import http.client
+import json
+import threading
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import numpy as np
+
+from asr_tf.checks import check_images
+
+__all__ = ["Client", "Inference", "Scenes", "ServingError"]
+
+# Numbers of one request: images are sent in parts of at most so many pixels, some 20 MB of text.
+_MOST_PIXELS = 2**20
+
+
+class ServingError(Exception):
+    """The server answered with an error.
+
+    Attributes:
+        status: HTTP status code; 4xx says that the request was wrong, 5xx that the server is.
+        message: what the server says.
+    """
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(f"{message} (HTTP status {status})")
+        self.status = status
+        self.message = message
+
+
+@dataclasses.dataclass(frozen=True)
+class Inference:
+    """What `infer` finds in images: B images, at most T objects each, appearance codes of Z numbers.
+
+    Attributes:
+        count: int32 [B], objects of each image.
+        count_probs: float32 [B, T + 1], probability of each count.
+        presence: float32 [B, T], 0 or 1; present objects come first.
+        boxes: float32 [B, T, 4], `[ymin, xmin, ymax, xmax]` as fractions of the canvas; zeros for absent objects.
+        z_what: float32 [B, T, Z], appearance codes; zeros for absent objects.
+        reconstruction: float32 [B, H, W, 1] in [0, 1].
+    """
+
+    count: np.ndarray
+    count_probs: np.ndarray
+    presence: np.ndarray
+    boxes: np.ndarray
+    z_what: np.ndarray
+    reconstruction: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Scenes:
+    """Scenes that the model made up.
+
+    Attributes:
+        images: float32 [N, H, W, 1] in [0, 1].
+        count: int32 [N].
+        presence, boxes, z_what: as in `Inference`.
+    """
+
+    images: np.ndarray
+    count: np.ndarray
+    presence: np.ndarray
+    boxes: np.ndarray
+    z_what: np.ndarray
+
+
+class Client:
+    """Asks one model of a server.
+
+    Connections are kept open, one a thread, so that a client may be shared.
+    """
+
+    def __init__(
+        self,
+        url: str = "http://127.0.0.1:8501",
+        model: str = "asr",
+        *,
+        version: int | None = None,
+        label: str | None = None,
+        timeout_s: float = 60.0,
+    ) -> None:
+        """Connects at the first question.
+
+        Args:
+            url: of the server, `http://` or `https://`.
+            model: its name.
+            version: number of the version to ask; without it, the server's newest.
+            label: of the version to ask, instead of its number.
+            timeout_s: how long to wait for the server, in seconds.
+
+        Raises:
+            ValueError: a URL that is none, or both a version and a label.
+        """
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"url must look like http://host:port, got {url!r}.")
+        if version is not None and label is not None:
+            raise ValueError(f"Give a version or a label, not both; got version={version} and label={label!r}.")
+        self._url = url
+        self._is_secure = parts.scheme == "https"
+        self._address = (parts.hostname, parts.port)
+        self._timeout_s = timeout_s
+        self._model_path = f"{parts.path.rstrip('/')}/v1/models/{quote(model, safe='')}"
+        self._path = self._model_path
+        if version is not None:
+            self._path += f"/versions/{version:d}"
+        elif label is not None:
+            self._path += f"/labels/{quote(label, safe='')}"
+        self._local = threading.local()
+
+    def infer(self, images: Any) -> Inference:
+        """Counts, boxes and encodes the objects of images; many images go in several requests.
+
+        Args:
+            images: [B, H, W, 1]; uint8, or float in [0, 1].
+
+        Raises:
+            ValueError, TypeError: no images of that kind.
+            ServingError: the server refuses them.
+            OSError: no server, or no answer in time.
+        """
+        images = check_images(images)
+        size = max(1, _MOST_PIXELS // max(1, images[0].size))
+        starts = range(0, len(images), size)
+        answers = [self.predict("serving_default", {"images": images[start : start + size]}) for start in starts]
+        parts = [_arrays(outputs, Inference) for outputs in answers]
+        return Inference(**{name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
+
+    def sample(self, num_samples: int, seed: Sequence[int], num_objects: int = -1) -> Scenes:
+        """Makes up scenes; the same seed gives the same scenes.
+
+        Args:
+            num_samples: how many.
+            seed: two integers.
+            num_objects: of each scene; -1 draws it too.
+
+        Raises:
+            ServingError, OSError: as for `infer`.
+        """
+        inputs = {"num_samples": num_samples, "seed": list(seed), "num_objects": num_objects}
+        return Scenes(**_arrays(self.predict("sample", inputs), Scenes))
+
+    def log_likelihood(self, images: Any, num_particles: int, seed: Sequence[int]) -> np.ndarray:
+        """Importance-weighted lower bound of each image's log-likelihood.
+
+        Args:
+            images: [B, H, W, 1]; uint8, or float in [0, 1].
+            num_particles: 1 or more; the bound grows with them.
+            seed: two integers.
+
+        Returns:
+            float32 [B], nats.
+
+        Raises:
+            ValueError, TypeError, ServingError, OSError: as for `infer`.
+        """
+        inputs = {"images": check_images(images), "num_particles": num_particles, "seed": list(seed)}
+        return _single(self.predict("log_likelihood", inputs), "log_likelihood")
+
+    def render(self, z_what: Any, boxes: Any, presence: Any) -> np.ndarray:
+        """Draws scenes from their objects, such as those of `infer` after some were moved, removed or swapped.
+
+        Args:
+            z_what: float [B, T, Z], appearance codes.
+            boxes: float [B, T, 4], as `infer` gives them.
+            presence: float [B, T], 0 or 1.
+
+        Returns:
+            float32 [B, H, W, 1] in [0, 1].
+
+        Raises:
+            ServingError, OSError: as for `infer`.
+        """
+        inputs = {"z_what": np.asarray(z_what), "boxes": np.asarray(boxes), "presence": np.asarray(presence)}
+        return _single(self.predict("render", inputs), "images")
+
+    def predict(self, signature_name: str, inputs: Mapping[str, Any]) -> Any:
+        """Asks any signature, by column.
+
+        Args:
+            signature_name: of the SavedModel.
+            inputs: arrays, lists or numbers by name.
+
+        Returns:
+            The value of `outputs`: nested lists by name, or the nested list alone where there is one output.
+
+        Raises:
+            ServingError, OSError: as for `infer`.
+        """
+        values = {name: np.asarray(value).tolist() for name, value in inputs.items()}
+        body = json.dumps({"signature_name": signature_name, "inputs": values}, separators=(",", ":"))
+        return self._ask("POST", f"{self._path}:predict", body.encode())["outputs"]
+
+    def metadata(self) -> dict[str, Any]:
+        """The signatures of the version that is asked: `model_spec` and `metadata`, as the server describes them.
+
+        Raises:
+            ServingError, OSError: as for `infer`.
+        """
+        return self._ask("GET", f"{self._path}/metadata")
+
+    def versions(self) -> dict[int, str]:
+        """State of each version that the server knows, such as `{2: "AVAILABLE", 1: "END"}`.
+
+        Raises:
+            ServingError, OSError: as for `infer`.
+        """
+        statuses = self._ask("GET", self._model_path)["model_version_status"]
+        return {int(status["version"]): status["state"] for status in statuses}
+
+    def close(self) -> None:
+        """Closes the calling thread's connection; the next question opens another."""
+        connection = getattr(self._local, "connection", None)
+        if connection is not None:
+            connection.close()
+            self._local.connection = None
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _ask(self, verb: str, path: str, body: bytes | None = None) -> Any:
+        status, text = self._exchange(verb, path, body)
+        try:
+            answer = json.loads(text)
+        except ValueError:
+            raise ServingError(status, f"{self._url} gave no JSON: {text[:80]!r}") from None
+        if status != 200:
+            message = answer.get("error") if isinstance(answer, dict) else None
+            raise ServingError(status, str(message or answer))
+        return answer
+
+    def _exchange(self, verb: str, path: str, body: bytes | None) -> tuple[int, bytes]:
+        """Sends a request; once more where the server had closed the kept connection meanwhile.
+
+        Every request is safe to repeat: the same one has the same answer.
+        """
+        is_kept = getattr(self._local, "connection", None) is not None
+        try:
+            return self._exchange_once(verb, path, body)
+        except (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError):
+            self.close()
+            if not is_kept:
+                raise
+            return self._exchange_once(verb, path, body)
+
+    def _exchange_once(self, verb: str, path: str, body: bytes | None) -> tuple[int, bytes]:
+        connection = getattr(self._local, "connection", None)
+        if connection is None:
+            kind = http.client.HTTPSConnection if self._is_secure else http.client.HTTPConnection
+            connection = self._local.connection = kind(*self._address, timeout=self._timeout_s)
+        headers = {} if body is None else {"Content-Type": "application/json"}
+        try:
+            connection.request(verb, path, body, headers)
+            response = connection.getresponse()
+            return response.status, response.read()
+        except http.client.HTTPException as error:
+            self.close()
+            if isinstance(error, ConnectionError):
+                raise
+            raise ConnectionError(f"{self._url} broke off its answer: {type(error).__name__}") from error
+        except BaseException:
+            self.close()  # what is left in it would be taken for the next answer
+            raise
+
+
+def _arrays(outputs: Any, kind: type[Inference] | type[Scenes]) -> dict[str, np.ndarray]:
+    names = [field.name for field in dataclasses.fields(kind)]
+    missing = [name for name in names if not isinstance(outputs, dict) or name not in outputs]
+    if missing:
+        raise ServingError(200, f"The served model has no output {missing[0]!r}: it isn't one that asr_export wrote")
+    return {name: np.asarray(outputs[name], np.int32 if name == "count" else np.float32) for name in names}
+
+
+def _single(outputs: Any, name: str) -> np.ndarray:
+    """A single output, whose name servers leave out."""
+    return np.asarray(outputs[name] if isinstance(outputs, dict) else outputs, np.float32)

@@ -1,0 +1,429 @@
+"""The server over HTTP: TensorFlow Serving's paths and errors, health, metrics, limits, versions under load."""
+
+from __future__ import annotations
+
+import dataclasses
+import http.client
+import itertools
+import json
+import socket
+import threading
+
+import numpy as np
+import pytest
+import testing_served
+import testing_server
+from asr_tf.export.server.predictor import Predictor, Settings
+from testing_served import CANVAS, NUM_STEPS, break_version, random_images, write_version
+
+from asr_tf.client import Inference, Scenes
+
+PREDICT = "/v1/models/asr:predict"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("export")
+    write_version(folder, 7)
+    options = {"max_batch_size": 8, "max_body_bytes": 200_000, "version_labels": {"stable": 7}}
+    with testing_server.serving(folder, **options) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def direct(server):
+    """The served version, called without HTTP and batches."""
+    with server.predictor.repository.lease(None, "") as version:
+        return version.signatures
+
+
+def _close(answer, outputs):
+    assert set(answer) == set(outputs)
+    for name, array in outputs.items():
+        np.testing.assert_allclose(np.asarray(answer[name], array.dtype), array, atol=1e-5)
+
+
+def test_status_as_tensorflow_serving_gives_it(server):
+    described = {
+        "model_version_status": [
+            {"version": "7", "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
+        ]
+    }
+    for path in ("", "/versions/7", "/labels/stable"):
+        status, text = server.ask("GET", f"/v1/models/asr{path}")
+        assert (status, json.loads(text)) == (200, described)
+
+
+def test_metadata_describes_every_signature(server):
+    for path in ("", "/versions/7", "/labels/stable"):
+        status, text = server.ask("GET", f"/v1/models/asr{path}/metadata")
+        metadata = json.loads(text)
+        assert status == 200
+        assert metadata["model_spec"] == {"name": "asr", "signature_name": "", "version": "7"}
+    signatures = metadata["metadata"]["signature_def"]["signature_def"]
+    assert {"serving_default", "infer", "sample", "render", "log_likelihood"} <= set(signatures)
+    images = signatures["infer"]["inputs"]["images"]
+    assert images["dtype"] == "DT_FLOAT"
+    assert [size["size"] for size in images["tensor_shape"]["dim"]] == ["-1", "6", "8", "1"]
+    assert signatures["infer"]["method_name"] == "tensorflow/serving/predict"
+
+
+@pytest.mark.parametrize("name", [None, "serving_default", "infer"])
+@pytest.mark.parametrize("path", [PREDICT, "/v1/models/asr/versions/7:predict", "/v1/models/asr/labels/stable:predict"])
+def test_images_by_row_and_by_column(server, direct, name, path):
+    images = random_images(3)
+    outputs = direct["infer"]({"images": images})
+    assert len(set(outputs["count"])) > 1
+    named = {} if name is None else {"signature_name": name}
+    status, answer = server.predict({**named, "inputs": {"images": images.tolist()}}, path)
+    assert status == 200
+    _close(answer["outputs"], outputs)
+    status, answer = server.predict({**named, "instances": images.tolist()}, path)
+    assert status == 200
+    _close({key: [row[key] for row in answer["predictions"]] for key in outputs}, outputs)
+
+
+def test_the_other_signatures_by_column(server, direct):
+    seed, images = [3, 4], random_images(2, 5)
+    inputs = {"num_samples": 5, "seed": seed, "num_objects": 2}
+    arrays = {"num_samples": np.int32(5), "seed": np.int32(seed), "num_objects": np.int32(2)}
+    status, answer = server.predict({"signature_name": "sample", "inputs": inputs})
+    assert status == 200
+    _close(answer["outputs"], direct["sample"]({name: np.asarray(value) for name, value in arrays.items()}))
+
+    inputs = {"images": images.tolist(), "num_particles": 4, "seed": seed}
+    arrays = {"images": images, "num_particles": np.asarray(4, np.int32), "seed": np.int32(seed)}
+    status, answer = server.predict({"signature_name": "log_likelihood", "inputs": inputs})
+    assert status == 200  # a single output has no name
+    np.testing.assert_allclose(answer["outputs"], direct["log_likelihood"](arrays)["log_likelihood"], atol=1e-5)
+
+    found = direct["infer"]({"images": images})
+    objects = {name: found[name].tolist() for name in ("z_what", "boxes", "presence")}
+    status, answer = server.predict({"signature_name": "render", "inputs": objects})
+    assert status == 200
+    drawn = direct["render"]({name: found[name] for name in objects})["images"]
+    np.testing.assert_allclose(answer["outputs"], drawn, atol=1e-5)
+    rows = [dict(zip(objects, values, strict=True)) for values in zip(*objects.values(), strict=True)]
+    status, answer = server.predict({"signature_name": "render", "instances": rows})
+    np.testing.assert_allclose(answer["predictions"], drawn, atol=1e-5)
+
+
+PATHS = [
+    ("GET", "/v1/models/other", 404, "Could not find any versions of model other"),
+    ("GET", "/v1/models/asr/versions/8", 404, "Could not find version 8 of model asr"),
+    ("GET", "/v1/models/other/metadata", 404, "Servable not found for request: Latest(other)"),
+    ("GET", "/v1/models/asr/versions/8/metadata", 404, "Servable not found for request: Specific(asr, 8)"),
+    ("GET", "/v1/models", 400, "Missing model name in request."),
+    ("GET", PREDICT, 400, "Malformed request: GET /v1/models/asr:predict"),
+    ("POST", "/v1/models/asr", 400, "Malformed request: POST /v1/models/asr"),
+    ("DELETE", "/v1/models/asr", 400, "Malformed request: DELETE /v1/models/asr"),
+    ("POST", "/v1/models/asr:explain", 400, "Malformed request: POST /v1/models/asr:explain"),
+    ("POST", "/v1/models/:predict", 400, "Malformed request"),
+    ("POST", "/v1/models/asr:classify", 400, "The signatures of this model are for predict, not classify"),
+    ("POST", "/v1/models/other:predict", 404, "Servable not found for request: Latest(other)"),
+    ("POST", "/v1/models/asr/versions/8:predict", 404, "Servable not found for request: Specific(asr, 8)"),
+    ("POST", "/v1/models/asr/versions/" + "9" * 30 + ":predict", 400, "to numeric."),
+    ("POST", "/v1/models/asr/labels/canary:predict", 400, "Unrecognized servable version label: canary"),
+]
+
+
+@pytest.mark.parametrize(("verb", "path", "wanted", "message"), PATHS)
+def test_paths_that_lead_nowhere(server, verb, path, wanted, message):
+    body = {"instances": random_images(1).tolist()} if verb == "POST" else None
+    status, text = server.ask(verb, path, body)
+    assert status == wanted
+    answer = json.loads(text)
+    assert set(answer) == {"error"}
+    assert message in answer["error"]
+
+
+def _sample(**changed):
+    inputs = {"num_samples": 2, "seed": [0, 1], "num_objects": -1, **changed}
+    return {"signature_name": "sample", "inputs": inputs}
+
+
+FAULTS = [
+    (b"{", "JSON Parse error"),
+    ({"signature_name": "class", "instances": [1]}, '"class" not found in signature def; this version has infer,'),
+    ({"instances": [[[0.5]]]}, "images must have shape [?, 6, 8, 1], got [1, 1, 1]"),
+    ({"instances": np.full((1, *CANVAS, 1), 0.99).tolist()}, "images are too bright: 47.5"),  # the model's own words
+    (_sample(seed=[1, 2, 3]), "seed must have shape [2], got [3]"),
+    (_sample(num_objects=NUM_STEPS + 1), "num_objects is out of range: 4"),
+    (_sample(num_samples=0), "num_samples must be 1 or more, got 0"),
+    (_sample(num_samples=10**6), "num_samples (1000000) must be at most 4096 in one request"),
+    (
+        {
+            "signature_name": "log_likelihood",
+            "inputs": {"images": random_images(2).tolist(), "num_particles": 10**6, "seed": [0, 0]},
+        },
+        "images (2) times num_particles (1000000) must be at most 65536 in one request",
+    ),
+    (
+        {"signature_name": "render", "inputs": {"z_what": [], "boxes": [], "presence": []}},
+        "got an empty list: shape [0]",
+    ),
+]
+
+
+@pytest.mark.parametrize(("body", "message"), FAULTS)
+def test_faults_are_named_and_the_server_goes_on(server, body, message):
+    status, answer = server.predict(body)
+    assert status == 400
+    assert set(answer) == {"error"}
+    assert message in answer["error"]
+    assert "\n" not in answer["error"]
+    assert server.predict({"instances": random_images(1).tolist()})[0] == 200
+
+
+def test_a_body_over_the_limit_is_not_read_into_memory(server):
+    """One that says its length is refused at once; one that doesn't, where it passes the limit."""
+    status, text = server.ask("POST", PREDICT, b" " * 300_000)
+    assert status == 413
+    assert json.loads(text) == {"error": "The request body of 300000 bytes is over the limit of 200000"}
+
+    with socket.create_connection((server.host, server.port), timeout=30) as connection:
+        connection.sendall(f"POST {PREDICT} HTTP/1.1\r\nHost: x\r\nContent-Length: {2**30}\r\n\r\n".encode())
+        assert connection.recv(4096).startswith(b"HTTP/1.1 413 ")
+
+    connection = http.client.HTTPConnection(server.host, server.port, timeout=30)
+    chunks = (b" " * 50_000 for _ in range(20))
+    connection.request("POST", PREDICT, chunks, {"Transfer-Encoding": "chunked"}, encode_chunked=True)
+    response = connection.getresponse()
+    assert response.status == 413
+    assert json.loads(response.read()) == {"error": "The request body is over the limit of 200000 bytes"}
+    connection.close()
+    assert server.predict({"instances": random_images(1).tolist()})[0] == 200
+
+
+def test_a_client_that_breaks_off_is_forgotten(server):
+    with socket.create_connection((server.host, server.port)) as connection:
+        connection.sendall(f"POST {PREDICT} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{{".encode())
+    assert server.predict({"instances": random_images(1).tolist()})[0] == 200
+
+
+def test_compressed_bodies_are_refused(server):
+    status, text = server.ask("POST", PREDICT, b"x", {"Content-Encoding": "gzip"})
+    assert status == 415
+    assert "Content-Encoding must be identity, got gzip" in json.loads(text)["error"]
+
+
+def test_health(server):
+    assert server.ask("GET", "/") == (200, b'{"status":"alive"}')
+    assert server.ask("GET", "/v2/health/live") == (200, b'{"live":true}')
+    assert server.ask("GET", "/v2/health/ready") == (200, b'{"ready":true}')
+    status, text = server.ask("GET", "/v2/models/asr/ready")
+    assert (status, json.loads(text)) == (200, {"name": "asr", "ready": True})
+    assert server.ask("GET", "/v2/models/other/ready")[0] == 404
+    assert server.ask("GET", "/elsewhere")[0] == 404
+
+
+def _metrics(server, path="/metrics"):
+    status, text = server.ask("GET", path)
+    assert status == 200
+    lines = [line.rsplit(" ", 1) for line in text.decode().splitlines() if not line.startswith("#")]
+    return {name: float(value) for name, value in lines}
+
+
+def test_metrics_count_what_was_asked(server):
+    good = 'asr_serve_requests_total{code="200",method="predict",signature="infer"}'
+    bad = 'asr_serve_requests_total{code="400",method="predict",signature=""}'
+    before = _metrics(server)
+    for _ in range(3):
+        server.predict({"signature_name": "infer", "instances": random_images(2).tolist()})
+    server.predict({})
+    after = _metrics(server, "/monitoring/prometheus/metrics")
+    assert after[good] - before.get(good, 0.0) == 3.0
+    assert after[bad] - before.get(bad, 0.0) == 1.0
+    seconds = 'asr_serve_request_seconds_count{method="predict"}'
+    assert after[seconds] - before.get(seconds, 0.0) == 4.0
+    assert after["asr_serve_batch_size_sum"] - before["asr_serve_batch_size_sum"] == 6.0
+    assert after['asr_serve_model_version{version="7"}'] == 1.0
+    assert after["asr_serve_waiting_examples"] == 0.0
+    assert any(name.startswith("process_resident_memory_bytes") for name in after)
+
+
+def test_the_open_inference_protocol(server, direct):
+    images = random_images(2)
+    tensor = {"name": "images", "shape": [2, *CANVAS, 1], "datatype": "FP32", "data": images.ravel().tolist()}
+    headers = {"Content-Type": "application/json"}
+    status, text = server.ask("POST", "/v2/models/asr/infer", {"inputs": [tensor]}, headers)
+    answer = json.loads(text)
+    assert (status, answer["model_version"]) == (200, "7")
+    outputs = direct["infer"]({"images": images})
+    for output in answer["outputs"]:
+        found = np.array(output["data"]).reshape(output["shape"])
+        np.testing.assert_allclose(found, outputs[output["name"]], atol=1e-5)
+    assert {output["name"] for output in answer["outputs"]} == set(outputs)
+    for changed, message in (
+        ({"data": [1.0]}, "images: cannot reshape"),
+        ({"datatype": "INT32"}, "images must have datatype FP32, got INT32"),
+        ({"name": "x"}, "inputs must be images, got x"),
+        ({"data": [2.0] * images.size}, "images must be in [0, 1], got 2.0"),
+    ):
+        status, text = server.ask("POST", "/v2/models/asr/infer", {"inputs": [{**tensor, **changed}]}, headers)
+        assert status == 400
+        assert message in json.loads(text)["error"]
+    assert server.ask("POST", "/v2/repository/models/asr/unload")[0] == 501
+    metadata = json.loads(server.ask("GET", "/v2/models/asr")[1])
+    assert metadata["inputs"] == [{"name": "images", "datatype": "FP32", "shape": [-1, *CANVAS, 1]}]
+
+
+def _clients(server, number, requests=None, stopped=None):
+    """Asks from several connections at once, so many requests each or until `stopped` is set.
+
+    Returns the threads, and lists that fill: (image's number, status, answer) of each request, and faults.
+    """
+    images = random_images(64, seed=1)
+    found, failed = [], []
+
+    def ask(client):
+        connection = http.client.HTTPConnection(server.host, server.port, timeout=60)
+        try:
+            for i in itertools.count() if requests is None else range(requests):
+                if stopped is not None and stopped.is_set():
+                    break
+                which = (7 * client + i) % len(images)
+                connection.request("POST", PREDICT, json.dumps({"instances": images[which : which + 1].tolist()}))
+                response = connection.getresponse()
+                found.append((which, response.status, json.loads(response.read())))
+        except Exception as error:
+            failed.append(error)
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=ask, args=(client,)) for client in range(number)]
+    for thread in threads:
+        thread.start()
+    return threads, found, failed, images
+
+
+def test_many_clients_share_batches_and_get_the_answers_of_direct_calls(server, direct):
+    before = _metrics(server)
+    threads, found, failed, images = _clients(server, number=16, requests=20)
+    for thread in threads:
+        thread.join()
+    assert not failed
+    outputs = direct["infer"]({"images": images})
+    assert len(found) == 320
+    for which, status, answer in found:
+        assert status == 200
+        _close(answer["predictions"][0], {name: array[which] for name, array in outputs.items()})
+    after = _metrics(server)
+    batches = after["asr_serve_batch_size_count"] - before["asr_serve_batch_size_count"]
+    assert after["asr_serve_batch_size_sum"] - before["asr_serve_batch_size_sum"] == 320.0
+    assert batches < 320.0
+
+
+def test_a_bad_request_in_a_batch_harms_no_other(server):
+    bright = {"instances": np.full((1, *CANVAS, 1), 0.99).tolist()}
+    threads, found, failed, _ = _clients(server, number=6, requests=20)
+    refused = [server.predict(bright) for _ in range(20)]
+    for thread in threads:
+        thread.join()
+    assert not failed
+    assert {status for _, status, _ in found} == {200}
+    assert all(status == 400 and "too bright" in answer["error"] for status, answer in refused)
+
+
+def test_versions_change_under_load_without_a_lost_request(tmp_path):
+    """A new version takes over, a broken one is passed over, and one that is taken away gives way to the one before."""
+    write_version(tmp_path, 1, factor=0.5)
+    with testing_server.serving(tmp_path) as server:
+
+        def state(number):
+            text = server.ask("GET", "/v1/models/asr")[1]
+            found = {int(one["version"]): one for one in json.loads(text)["model_version_status"]}
+            return found.get(number, {"state": None, "status": None})
+
+        stopped = threading.Event()
+        threads, found, failed, images = _clients(server, number=4, stopped=stopped)
+        testing_server.wait_until(lambda: len(found) > 20)
+        write_version(tmp_path, 2, factor=0.25)
+        testing_server.wait_until(lambda: state(2)["state"] == "AVAILABLE" and state(1)["state"] == "END")
+        break_version(tmp_path, 3)
+        testing_server.wait_until(lambda: state(3)["state"] == "END")
+        assert state(3)["status"]["error_code"] == "INTERNAL"
+        assert state(3)["status"]["error_message"]
+        assert state(2)["state"] == "AVAILABLE"
+        (tmp_path / "2").rename(tmp_path / ".2")
+        testing_server.wait_until(lambda: state(1)["state"] == "AVAILABLE" and state(2)["state"] == "END")
+        stopped.set()
+        for thread in threads:
+            thread.join()
+        assert not failed
+        factors = []
+        for which, status, answer in found:
+            assert status == 200
+            image = images[which]
+            redrawn = np.array(answer["predictions"][0]["reconstruction"])
+            brightest = np.unravel_index(image.argmax(), image.shape)
+            factor = 0.5 if redrawn[brightest] > 0.4 * image[brightest] else 0.25
+            np.testing.assert_allclose(redrawn, factor * image, atol=1e-6)
+            factors.append(factor)
+        assert factors[0] == 0.5
+        assert 0.25 in factors
+
+
+def test_nothing_to_serve(tmp_path):
+    with pytest.raises(ValueError, match="No version in .*: expected folders called by a number"):
+        Predictor(Settings(tmp_path))
+    break_version(tmp_path, 4)
+    with pytest.raises(ValueError, match="No version in .* can be served; version 4: "):
+        Predictor(Settings(tmp_path))
+
+
+def test_a_version_that_computes_no_numbers_is_broken(tmp_path):
+    write_version(tmp_path, 1)
+    write_version(tmp_path, 2, factor=float("nan"))
+    with testing_server.serving(tmp_path) as server:
+        assert server.predictor.repository.numbers() == [1]
+        message = server.predictor.repository.states()[2].error_message
+        assert "reconstruction isn't finite" in message
+
+
+def test_one_version_of_two(tmp_path):
+    write_version(tmp_path, 1, factor=0.5)
+    write_version(tmp_path, 2, factor=0.25)
+    image = np.full((1, *CANVAS, 1), 0.5, np.float32)
+    with testing_server.serving(tmp_path, num_versions=2, version_labels={"stable": 1, "gone": 9}) as server:
+        for path, factor in (("", 0.25), ("/versions/1", 0.5), ("/versions/2", 0.25), ("/labels/stable", 0.5)):
+            status, answer = server.predict({"instances": image.tolist()}, f"/v1/models/asr{path}:predict")
+            assert status == 200
+            np.testing.assert_allclose(answer["predictions"][0]["reconstruction"], factor * image[0], atol=1e-6)
+        assert server.predict({"instances": [1]}, "/v1/models/asr/labels/gone:predict")[0] == 404
+
+
+def test_warm_up_requests_beside_the_model_are_run(tmp_path, monkeypatch):
+    prediction_log_pb2 = pytest.importorskip("tensorflow_serving.apis.prediction_log_pb2")
+    import tensorflow as tf
+    from asr_tf.export.server.loaded_version import LoadedVersion, Signature
+
+    folder = write_version(tmp_path, 1)
+    log = prediction_log_pb2.PredictionLog()
+    request = log.predict_log.request
+    request.model_spec.signature_name = "sample"
+    for name, value in (("num_samples", 3), ("seed", [0, 1]), ("num_objects", 1)):
+        request.inputs[name].CopyFrom(tf.make_tensor_proto(value, tf.int32))
+    (folder / "assets.extra").mkdir()
+    with tf.io.TFRecordWriter(str(folder / "assets.extra" / "tf_serving_warmup_requests")) as writer:
+        writer.write(log.SerializeToString())
+    called = []
+    plain = Signature.__call__
+    monkeypatch.setattr(
+        Signature,
+        "__call__",
+        lambda self, arrays: called.append((self.name, min(a.shape for a in arrays.values()))) or plain(self, arrays),
+    )
+    LoadedVersion(folder, 1).warm_up((1, 4))
+    assert ("sample", ()) in called
+    for size in (1, 4):
+        assert ("infer", (size, *CANVAS, 1)) in called
+        assert ("serving_default", (size, *CANVAS, 1)) in called
+
+
+def test_the_stand_in_is_what_the_export_is():
+    """The tiny model has the outputs that the client knows."""
+    module = testing_served.TinyServed(0.5)
+    for function, kind in ((module.infer, Inference), (module.sample, Scenes)):
+        outputs = function.get_concrete_function().structured_outputs
+        assert set(outputs) == {field.name for field in dataclasses.fields(kind)}
