@@ -26,7 +26,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import orjson
 
-from benchmarks import command
+from benchmarks import command, serving
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 NUM_IMAGES = 256
@@ -129,14 +129,6 @@ async def _ask(url: str, bodies: list[bytes], number: int, clients: int, expecte
     return tally
 
 
-def export_published(folder: pathlib.Path) -> None:
-    """Exports the model of the published sizes with T = 4 and two objects an image."""
-    from asr_tf.export import exporter
-    from benchmarks import published
-
-    exporter.export_model(published.with_count(published.build(num_steps=4), 2), folder)
-
-
 def direct_outputs(export_dir: pathlib.Path, images: np.ndarray) -> dict[str, np.ndarray]:
     """What the newest version's `serving_default` computes of all images in one call."""
     import tensorflow as tf
@@ -169,7 +161,6 @@ def measure(export_dir: pathlib.Path, requests: int = 100_000, clients: int = 32
         alone = asyncio.run(_ask(url, bodies, NUM_WARM_UP, 1, expected))
     p50, p99 = np.percentile(tally.seconds, [50, 99])
     return {
-        **command.machine(),
         "requests": requests,
         "clients": clients,
         "request_bytes": round(float(np.mean([len(body) for body in bodies]))),
@@ -194,8 +185,8 @@ def _main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         export_dir = arguments.export_dir or pathlib.Path(scratch)
         if arguments.export_dir is None:
-            export_published(export_dir)
-        figures = measure(export_dir, arguments.requests, arguments.clients)
+            serving.export(export_dir)
+        figures = command.machine() | measure(export_dir, arguments.requests, arguments.clients)
     text = json.dumps(figures, indent=2)
     print(text)
     if arguments.output:
