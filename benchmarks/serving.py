@@ -1,4 +1,4 @@
-"""Measures how fast an exported model answers in a process that has TensorFlow only.
+"""Measures how fast an exported model answers: in a process that has TensorFlow only, and from `asr_serve`.
 
     python -m benchmarks.serving [--output=FILE]
 
@@ -98,7 +98,14 @@ def consume(folder: str) -> None:
     print(json.dumps(figures))
 
 
-MEASUREMENTS: tuple[Callable[[pathlib.Path], dict[str, Any]], ...] = (measure_saved_model,)
+def measure_asr_serve(export_dir: pathlib.Path) -> dict[str, Any]:
+    """`asr_serve` under load; see `benchmarks.serving_load`."""
+    from benchmarks import serving_load
+
+    return {f"asr_serve_{name}": value for name, value in serving_load.measure(export_dir).items()}
+
+
+MEASUREMENTS: tuple[Callable[[pathlib.Path], dict[str, Any]], ...] = (measure_saved_model, measure_asr_serve)
 
 
 def measure() -> dict[str, Any]:
