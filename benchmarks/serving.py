@@ -1,12 +1,11 @@
-"""Measures how fast an exported model answers: in a process that has TensorFlow only, and from `asr_serve`.
+"""Measures how fast an exported model answers: in a process with TensorFlow only, from `asr_serve`, and in batches.
 
     python -m benchmarks.serving [--output=FILE]
 
 The model is that of `scenes/mnist_count13.gin` (canvas 50 x 50, T = 4) with weights by which every image holds 3
 objects, the most of those scenes.  It is exported, and measured where this package isn't imported: first answer after
 loading, then batches of 256, single images and a matrix product, which tells how fast the machine is, in turns.
-`MEASUREMENTS` names what is measured; each entry takes the
-export folder and returns figures by name.
+`MEASUREMENTS` names what is measured; each entry takes the export folder and returns figures by name.
 """
 
 from __future__ import annotations
@@ -105,7 +104,18 @@ def measure_asr_serve(export_dir: pathlib.Path) -> dict[str, Any]:
     return {f"asr_serve_{name}": value for name, value in serving_load.measure(export_dir).items()}
 
 
-MEASUREMENTS: tuple[Callable[[pathlib.Path], dict[str, Any]], ...] = (measure_saved_model, measure_asr_serve)
+def measure_batch(export_dir: pathlib.Path) -> dict[str, Any]:
+    """`asr_batch_infer` against direct calls; see `benchmarks.batch`."""
+    from benchmarks import batch
+
+    return batch.measure_batch(export_dir)
+
+
+MEASUREMENTS: tuple[Callable[[pathlib.Path], dict[str, Any]], ...] = (
+    measure_saved_model,
+    measure_asr_serve,
+    measure_batch,
+)
 
 
 def measure() -> dict[str, Any]:
