@@ -124,9 +124,18 @@ def training_step_flops(model: ASRModel, batch_size: int) -> int:
     written += height * width * glimpse + 2 * glimpse * height * glimpse + height * glimpse * width
     total += steps * (read + written)
     total += 2 * steps**2 * height * width  # sums of the first k canvases
-    total += _running_sums(model)
+    total += _running_sums(model) + _placement(model)
     rows = sum(int(v.shape[0]) * int(v.shape[1]) for v in model.trainable_variables if len(v.shape) == 2)
     return 2 * (batch_size * total + rows)
+
+
+def _placement(model: ASRModel) -> int:
+    """The prior's potential between windows, and its sums over earlier windows, forward and backward."""
+    placement = model.prior_network.placement
+    if placement is None:
+        return 0
+    cells, distances = placement.grid_size**2, int(placement.heights.shape[0])
+    return model.num_steps * 3 * cells * distances + 2 * model.num_steps**2 * cells
 
 
 def _running_sums(model: ASRModel) -> int:
