@@ -10,8 +10,8 @@ from benchmarks import arithmetic, command, growth, kernels, published, quality
 SETTINGS = [
     {},
     {
-        **{"num_steps": 4, "image_pool": 1, "canvas_size": (30, 44), "what_size": 8, "clipnorm": None},
-        **{"second_look": None, "placement_grid": None},
+        "num_steps": 4, "image_pool": 1, "canvas_size": (30, 44), "what_size": 8, "clipnorm": None,
+        "second_look": None, "placement_grid": None,
     },
     {"num_steps": 3, "rnn_units": 48, "head_units": 12, "encoder_units": (40,), "decoder_units": (30, 20, 10)},
 ]
