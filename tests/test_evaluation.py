@@ -13,6 +13,7 @@ import tensorflow as tf
 from asr_tf import evaluation
 from asr_tf.constraints import CountInSet
 from asr_tf.data import Scenes
+from asr_tf.image_vae import ImageVAE
 from asr_tf.scene import ObjectiveTerms
 
 
@@ -21,7 +22,7 @@ class _Model:
 
     canvas_size = (8, 8)
     num_steps = 2
-    prior, estimator, constraints = "autoregressive", "enumerate", ()
+    finds_objects = True
     metrics: tuple[keras.metrics.Metric, ...] = ()
     kl = 1.0
 
@@ -36,6 +37,9 @@ class _Model:
             "objects": np.zeros((number, 2, 8, 8, 1), np.float32),
             "reconstruction": np.zeros((number, 8, 8, 1), np.float32),
         }
+
+    def description(self):
+        return {"kind": "toy"}
 
     def objective(self, images, seed, estimator=None):
         one = tf.ones(tf.shape(images)[0])
@@ -94,7 +98,7 @@ def test_report_holds_what_others_read(run):
     assert report["samples_with_allowed_count"] == 1.0
     assert report["train_seconds"] == 12.5 and report["train_steps"] == 300
     assert report["log_likelihood_nats"] == -3.0
-    assert report["data_set"] == "toy/one"
+    assert report["data_set"] == "toy/one" and report["model"] == {"kind": "toy"}
     assert report["seeds"] == {"train": 7, "evaluate": 3}
     assert {"python", "tensorflow", "keras", "tensorflow_probability", "asr_tf"} <= set(
         report["versions"]
@@ -121,6 +125,16 @@ def test_figures_of_an_earlier_evaluation_do_not_stay(run):
     report = run.evaluate()
     assert _figures(run) == ["reconstructions.png", "samples.png", "step_by_step.png"]
     assert "count_accuracy" not in report and report["squared_error"] > 0.0
+
+
+def test_a_model_without_objects_has_a_report_and_pictures(run):
+    run.evaluate()  # leaves figures that must go
+    run.model = ImageVAE(canvas_size=(8, 8), what_size=2, encoder_units=(4,), decoder_units=(4,))
+    report = run.evaluate()
+    assert report["model"] == {"kind": "vae", "what_size": 2}
+    assert report["squared_error"] > 0.0 and report["num_samples"] == 10
+    assert not {"count_accuracy", "mean_iou", "broken_rules"} & set(report)
+    assert _figures(run) == ["reconstructions.png", "samples.png"]
 
 
 def test_numbers_that_are_not_finite_become_null_and_are_named(run, caplog):
