@@ -85,7 +85,7 @@ def test_divergence_from_a_placement_is_right_on_average(problem):
     on_grid = prior._replace(shift_logits=normal_cell_logits(prior.shift_loc, prior.shift_log_scale, 80))
     exact = objective.enumerated_terms(posterior, prior, tf.constant(drawn), nll_of(images))
     rng, estimates = np.random.default_rng(5), []
-    for _ in range(400):
+    for _ in range(120):
         noise = rng.normal(size=(B, T, 2)).astype(np.float32)
         value = posterior.shift_loc + np.exp(posterior.shift_log_scale) * noise
         terms = objective.enumerated_terms(posterior, on_grid, tf.constant(drawn), nll_of(images), value)
