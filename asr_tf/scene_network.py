@@ -71,7 +71,7 @@ class SceneNetwork(BoundModel):
         air_presence_logits: Sequence[float] = (4.0, -4.0),
         air_anneal_steps: int = 10_000,
         exact_count: int | None = None,
-        second_look: float | None = 1.5,
+        second_look: float | None = None,
         estimator: str = "enumerate",
         temperature: float = 0.1,
         observation: str = "bernoulli",
