@@ -13,7 +13,10 @@ SETTINGS = [
         "num_steps": 4, "image_pool": 1, "canvas_size": (30, 44), "what_size": 8, "clipnorm": None,
         "second_look": None, "placement_grid": None,
     },
-    {"second_look": 1.5, "num_steps": 3, "rnn_units": 48, "head_units": 12, "encoder_units": (40,), "decoder_units": (30, 20, 10)},
+    {
+        "second_look": 1.5, "num_steps": 3, "rnn_units": 48, "head_units": 12,
+        "encoder_units": (40,), "decoder_units": (30, 20, 10),
+    },
 ]
 
 
