@@ -5,22 +5,14 @@ from __future__ import annotations
 import pathlib
 
 import numpy as np
+from testing_asr_model import TINY, tiny
 
 from asr_tf.export import exporter
 from asr_tf.model import ASRModel
 from asr_tf.run_folder import Checkpoints, RunFolder
 
-SETTINGS = {
-    "num_steps": 3,
-    "glimpse_size": 6,
-    "what_size": 4,
-    "rnn_units": 8,
-    "head_units": 6,
-    "encoder_units": (10,),
-    "decoder_units": (10,),
-    "compile_inference": False,
-}
-CANVAS_SIZE = (12, 14)
+CANVAS_SIZE = TINY["canvas_size"]
+SETTINGS = {name: value for name, value in TINY.items() if name != "canvas_size"}
 
 
 def images(number: int, seed: int = 0) -> np.ndarray:
@@ -32,7 +24,7 @@ def images(number: int, seed: int = 0) -> np.ndarray:
 
 def tiny_model(**settings) -> ASRModel:
     """A model whose count depends on the image."""
-    model = ASRModel(**{"canvas_size": CANVAS_SIZE, **SETTINGS, **settings})
+    model = tiny(**settings)
     if model.exact_count is None:
         last = model.recognition.presence_head.dense_1
         last.kernel.assign(40.0 * last.kernel)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import itertools
 import json
 import socket
 import threading
@@ -12,6 +13,9 @@ from pathlib import Path
 
 from asr_tf.export.server.model_server import ModelServer
 from asr_tf.export.server.predictor import Predictor, Settings
+from testing_served import random_images
+
+PREDICT = "/v1/models/asr:predict"
 
 
 class Running:
@@ -31,7 +35,7 @@ class Running:
         response = self._connection.getresponse()
         return response.status, response.read()
 
-    def predict(self, body, path="/v1/models/asr:predict"):
+    def predict(self, body, path=PREDICT):
         """Status of a predict request, and its answer as JSON."""
         status, text = self.ask("POST", path, body)
         return status, json.loads(text)
@@ -63,3 +67,32 @@ def wait_until(condition, seconds=60.0):
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.01)
+
+
+def clients(server, number, requests=None, stopped=None):
+    """Asks from several connections at once, so many requests each or until `stopped` is set.
+
+    Returns the threads, and lists that fill: (image's number, status, answer) of each request, and faults.
+    """
+    images = random_images(64, seed=1)
+    found, failed = [], []
+
+    def ask(client):
+        connection = http.client.HTTPConnection(server.host, server.port, timeout=60)
+        try:
+            for i in itertools.count() if requests is None else range(requests):
+                if stopped is not None and stopped.is_set():
+                    break
+                which = (7 * client + i) % len(images)
+                connection.request("POST", PREDICT, json.dumps({"instances": images[which : which + 1].tolist()}))
+                response = connection.getresponse()
+                found.append((which, response.status, json.loads(response.read())))
+        except Exception as error:
+            failed.append(error)
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=ask, args=(client,)) for client in range(number)]
+    for thread in threads:
+        thread.start()
+    return threads, found, failed, images

@@ -21,7 +21,7 @@ import tensorflow as tf
 
 from asr_tf.sums import running_sum
 
-__all__ = ["Constraint", "SceneStatistics", "pairs_present", "steps_present"]
+__all__ = ["Constraint", "SceneStatistics", "pairs_present", "sides_px", "steps_present"]
 
 
 class SceneStatistics(NamedTuple):
@@ -65,8 +65,7 @@ class SceneStatistics(NamedTuple):
 
     def sides_px(self) -> tf.Tensor:
         """Float [B, T], the sides of the (square) windows in canvas pixels."""
-        boxes = tf.convert_to_tensor(self.boxes)
-        return (boxes[..., 2] - boxes[..., 0]) * self.canvas_size[0]
+        return sides_px(tf.convert_to_tensor(self.boxes), self.canvas_size)
 
 
 class Constraint(abc.ABC):
@@ -135,6 +134,11 @@ class Constraint(abc.ABC):
             bool [N], or None if the rule says nothing about one scene alone (or not without boxes).
         """
         return None
+
+
+def sides_px(boxes: Any, canvas_size: tuple[int, int]) -> Any:
+    """Sides in canvas pixels, [...], of (square) boxes [..., 4] as in `SceneStatistics`; an array's or a tensor's."""
+    return (boxes[..., 2] - boxes[..., 0]) * canvas_size[0]
 
 
 def steps_present(counts: np.ndarray, num_steps: int) -> np.ndarray:

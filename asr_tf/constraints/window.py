@@ -15,7 +15,13 @@ import numpy as np
 import tensorflow as tf
 
 from asr_tf.checks import check_positive, check_range
-from asr_tf.constraints.base import Constraint, SceneStatistics, pairs_present, steps_present
+from asr_tf.constraints.base import (
+    Constraint,
+    SceneStatistics,
+    pairs_present,
+    sides_px,
+    steps_present,
+)
 from asr_tf.sums import running_sum
 
 __all__ = ["InsideCanvas", "SharedSize", "SizeInterval", "TightWindows"]
@@ -114,7 +120,7 @@ class SizeInterval(Constraint):
         """bool [N], which scenes have a window outside the interval."""
         if boxes is None:
             return None
-        side = (boxes[..., 2] - boxes[..., 0]) * canvas_size[0]
+        side = sides_px(boxes, canvas_size)
         outside = (side < self.low_px) | (side > self.high_px)
         return (outside & steps_present(counts, boxes.shape[1])).any(axis=1)
 
@@ -151,7 +157,7 @@ class SharedSize(Constraint):
         """bool [N], which scenes have two windows whose sides differ by more than the slack."""
         if boxes is None:
             return None
-        side = (boxes[..., 2] - boxes[..., 0]) * canvas_size[0]
+        side = sides_px(boxes, canvas_size)
         differs = np.abs(side[:, :, None] - side[:, None]) > self.slack_px
         return (differs & pairs_present(counts, boxes.shape[1])).any(axis=(1, 2))
 
