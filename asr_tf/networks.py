@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from asr_tf.autoencoder import ImageEncoder
@@ -95,6 +96,7 @@ class RecognitionNetwork(keras.layers.Layer):
         image_pool: the LSTM sees means of squares of that many pixels a side; glimpses keep every pixel.
         exact_count: the number of objects where every image has the same, which then isn't inferred.
         second_look: side of the region by which a window is corrected / side of the window, None for no correction.
+        blank_windows: whether each step sees the image without what lies in the windows chosen before.
         name: Keras name.
     """
 
@@ -113,13 +115,14 @@ class RecognitionNetwork(keras.layers.Layer):
         image_pool: int = 1,
         exact_count: int | None = None,
         second_look: float | None = None,
+        blank_windows: bool = False,
         name: str = "recognition",
     ):
         super().__init__(name=name, autocast=False)  # latents stay float32
         self.num_steps = num_steps
         self.glimpse_size = glimpse_size
         self.scale_centre, self.scale_radius = initial_scale_latent, scale_radius
-        self.image_pool = image_pool
+        self.canvas_size, self.image_pool, self.blank_windows = canvas_size, image_pool, blank_windows
         self.pixels = math.prod(-(-size // image_pool) for size in canvas_size)
         self.image_projection = keras.layers.Dense(4 * rnn_units, use_bias=False)
         self.image_projection.build((None, self.pixels))
@@ -200,10 +203,11 @@ class RecognitionNetwork(keras.layers.Layer):
     def _unroll(self, images: tf.Tensor, noise: LatentNoise) -> tuple[tf.Tensor, tf.Tensor]:
         """Hidden states [B, T, units] and decisions [B, T, 9] (see `_window`)."""
         units = self.cell.units
-        seen = images if self.image_pool == 1 else mean_pool(images, self.image_pool)
-        projection = self.image_projection(tf.reshape(seen, [-1, self.pixels]))
-        dtype = projection.dtype
-        projection += tf.cast(self.cell.bias, dtype)
+        pooled = images if self.image_pool == 1 else mean_pool(images, self.image_pool)
+        kernel = tf.cast(self.image_projection.kernel, self.image_projection.compute_dtype)
+        dtype = kernel.dtype
+        seen, bias = tf.cast(tf.reshape(pooled, [-1, self.pixels]), dtype), tf.cast(self.cell.bias, dtype)
+        projection = tf.matmul(seen, kernel) + bias
         # The hidden layers of both heads are one product; the shift enters the scale head beside it.
         shift_head, scale_head = self.shift_head, self.scale_head
         from_hidden, from_shift = tf.split(tf.cast(scale_head.dense_0.kernel, dtype), [units, 2])
@@ -222,9 +226,12 @@ class RecognitionNetwork(keras.layers.Layer):
         decision = self._window(tf.matmul(hidden, of_heads), draws[0], weights)
         hiddens, decisions = hidden[tf.newaxis], decision[tf.newaxis]
         if self.num_steps > 1:
-            state = (self._seen(decision, hidden), cell)
-            kernels = [self.cell.kernel(), of_heads]
-            _, rest = unroll(self._step, kernels, (projection, weights), state, draws[1:], self.num_steps - 1)
+            kernels, given = [self.cell.kernel(), of_heads], (projection, weights)
+            state = (self._fed_back(decision, hidden), cell)
+            if self.blank_windows:
+                kernels, given = [*kernels, kernel], (bias, weights)
+                state = (*state, self._blanked(seen, decision))
+            _, rest = unroll(self._step, kernels, given, state, draws[1:], self.num_steps - 1)
             hiddens, decisions = tf.concat([hiddens, rest[0]], 0), tf.concat([decisions, rest[1]], 0)
         return tf.transpose(hiddens, [1, 0, 2]), tf.transpose(decisions, [1, 0, 2])
 
@@ -235,25 +242,46 @@ class RecognitionNetwork(keras.layers.Layer):
         offset = (scale_loc - self.scale_centre) / self.scale_radius
         return self.scale_centre + self.scale_radius * tf.tanh(offset)
 
+    def _blanked(self, seen: tf.Tensor, decision: tf.Tensor) -> tf.Tensor:
+        """The image that the LSTM sees, [B, pixels], less what lies in a window; no gradient goes to the window."""
+        height, width = self.canvas_size
+        side = min(height, width) * tf.sigmoid(decision[:, 2:3])
+        shares = []
+        for size, shift in ((height, decision[:, 1:2]), (width, decision[:, 0:1])):
+            cells = (np.arange(-(-size // self.image_pool), dtype=np.float32) + 0.5) * self.image_pool
+            away = tf.abs(cells - 0.5 * size * (1.0 + tf.tanh(shift)))
+            # The share of a cell that a window, not narrower than the cell, covers.
+            shares.append(tf.clip_by_value((0.5 * side - away) / self.image_pool + 0.5, 0.0, 1.0))
+        kept = 1.0 - shares[0][:, :, tf.newaxis] * shares[1][:, tf.newaxis]
+        return seen * tf.cast(tf.stop_gradient(tf.reshape(kept, tf.shape(seen))), seen.dtype)
+
     @staticmethod
-    def _seen(decision: tf.Tensor, hidden: tf.Tensor) -> tf.Tensor:
+    def _fed_back(decision: tf.Tensor, hidden: tf.Tensor) -> tf.Tensor:
         """What the LSTM's next step sees beside the image: the last window and its own state, [B, 3 + units]."""
         return tf.concat([tf.cast(decision[:, :3], hidden.dtype), hidden], -1)
 
     def _step(
         self,
-        state: tuple[tf.Tensor, tf.Tensor],
+        state: tuple[tf.Tensor, ...],
         draws: tf.Tensor,
         given: tuple[tf.Tensor, _WindowWeights],
         products: Sequence[Product],
-    ) -> tuple[tuple[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
-        """A step after the first; gives the hidden state and the decision."""
-        seen, cell = state
+    ) -> tuple[tuple[tf.Tensor, ...], tuple[tf.Tensor, tf.Tensor]]:
+        """A step after the first; gives the hidden state and the decision.
+
+        `given` starts with the image's product with the gates' kernel, and their bias; where windows are blanked the
+        image is in `state`, and the product is made here.
+        """
+        fed_back, cell, *seen = state
         projection, weights = given
-        from_seen, of_heads = products
-        hidden, cell = self.cell.update(projection + from_seen(seen), cell)
+        from_fed_back, of_heads, *from_image = products
+        gates = projection + from_fed_back(fed_back)
+        for image, product in zip(seen, from_image, strict=True):
+            gates += product(image)
+        hidden, cell = self.cell.update(gates, cell)
         decision = self._window(of_heads(hidden), draws, weights)
-        return (self._seen(decision, hidden), cell), (hidden, decision)
+        after = (self._fed_back(decision, hidden), cell, *(self._blanked(image, decision) for image in seen))
+        return after, (hidden, decision)
 
     def _window(
         self, for_heads: tf.Tensor, draws: tf.Tensor, weights: _WindowWeights

@@ -72,6 +72,7 @@ class SceneNetwork(BoundModel):
         air_anneal_steps: int = 10_000,
         exact_count: int | None = None,
         second_look: float | None = None,
+        blank_windows: bool = False,
         estimator: str = "enumerate",
         temperature: float = 0.1,
         observation: str = "bernoulli",
@@ -109,6 +110,8 @@ class SceneNetwork(BoundModel):
             air_anneal_steps: training steps.
             exact_count: the number of objects where every scene has the same: the count is then given, to posterior
                 and prior, and neither inferred nor learned.  None infers it.
+            blank_windows: each step of the recognition LSTM sees the image without what lies in the windows that the
+                steps before chose; for scenes in which objects lie apart.
             estimator: "enumerate" (exact expectation over the count) or "concrete" (published relaxation).
             temperature: of the binary Concrete.
             observation: "bernoulli" or "gaussian".
@@ -173,6 +176,7 @@ class SceneNetwork(BoundModel):
             image_pool,
             exact_count,
             second_look,
+            blank_windows,
         )
         units = tuple(decoder_units)
         glimpse = (glimpse_size, glimpse_size)

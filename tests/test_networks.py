@@ -63,3 +63,60 @@ def test_scale_stays_within_its_radius_and_starts_where_it_is_told():
     stats, _, _ = network(tf.ones([2, 11, 14]), noise())
     assert np.abs(stats.scale_loc + 0.4).max() <= 0.3 + 1e-6
     assert np.abs(stats.scale_loc + 0.4).max() > 0.29
+
+
+def _reference_locate(network, images, draws):
+    """Shift and scale latents [B, T, 3] of a network that blanks windows, step by step; `draws` are [B, T, 3]."""
+    seen, cell = images, network.cell
+    batch, height, width = images.shape
+    hidden, memory = cell.initial_state(batch)
+    fed_back, found = tf.zeros([batch, 3]), []
+    for t in range(network.num_steps):
+        gates = network.image_projection(tf.reshape(seen, [batch, -1])) + cell.bias
+        gates += cell.gates(tf.concat([fed_back, hidden], -1))
+        hidden, memory = cell.update(gates, memory)
+        shift = network.shift_head(hidden)
+        shift = shift[:, :2] + tf.exp(shift[:, 2:]) * draws[:, t, :2]
+        scale = network.scale_head(tf.concat([hidden, tf.tanh(shift)], -1))
+        scale = scale[:, :1] + tf.exp(scale[:, 1:]) * draws[:, t, 2:]
+        fed_back = tf.concat([shift, scale], -1)
+        found.append(fed_back)
+        kept = np.ones(images.shape, np.float32)
+        for b, (x, y, u) in enumerate(fed_back.numpy()):
+            half = 0.5 * min(height, width) / (1.0 + np.exp(-u))
+            middles = 0.5 * height * (1.0 + np.tanh(y)), 0.5 * width * (1.0 + np.tanh(x))
+            for i in range(height):
+                for j in range(width):
+                    covered = [
+                        max(0.0, min(cell + 1.0, middle + half) - max(cell, middle - half))
+                        for cell, middle in zip((i, j), middles, strict=True)
+                    ]
+                    kept[b, i, j] -= covered[0] * covered[1]
+        seen = seen * kept
+    return tf.stack(found, 1)
+
+
+def test_blanked_windows_are_gone_for_later_steps():
+    """Values and gradients are those of a plain loop that cuts windows out pixel by pixel."""
+    network = RecognitionNetwork((11, 14), 3, 5, 4, 8, 6, (10,), -0.4, blank_windows=True)
+    network.image_projection.kernel.assign(3.0 * network.image_projection.kernel)
+    rng = np.random.default_rng(0)
+    images = tf.constant(rng.uniform(size=(4, 11, 14)).astype(np.float32))
+    draws = LatentNoise.draw(4, 3, 4, tf.constant([0, 1]))
+    weights = [network.image_projection.kernel, network.cell.gates.kernel, network.cell.bias]
+    values, gradients = [], []
+    for located in (
+        lambda: tf.concat(network.locate(images, draws)[1:], -1),
+        lambda: _reference_locate(network, images, tf.concat([draws.shift, draws.scale], -1)),
+    ):
+        with tf.GradientTape() as tape:
+            values.append(located())
+            total = tf.reduce_sum(tf.sin(5.0 * values[-1]))
+        gradients.append(tape.gradient(total, [weight.value for weight in weights]))
+    np.testing.assert_allclose(values[0], values[1], atol=1e-5)
+    for found, expected in zip(*gradients, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
+    unblanked = RecognitionNetwork((11, 14), 3, 5, 4, 8, 6, (10,), -0.4)
+    unblanked.set_weights(network.get_weights())
+    difference = np.abs(tf.concat(unblanked.locate(images, draws)[1:], -1) - values[0])
+    assert difference[:, 0].max() < 1e-6 < 1e-3 < difference[:, 1:].max()
