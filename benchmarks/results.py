@@ -1,78 +1,43 @@
-"""The table of results in the README, from reports that `asr_evaluate` wrote.
+"""The table of results in the README, from the lines of docs/results/cells.jsonl.
 
-    python -m benchmarks.results --add=W    copies the report of a run's folder W to docs/results/
-    python -m benchmarks.results            writes the table between its marks in README.md, from docs/results/*.json
+    python -m benchmarks.results            writes the table between its marks in README.md
 
-A test holds the README against the files.
+A test holds the README against the lines.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import pathlib
-import shutil
 import sys
-from typing import Any
+from collections.abc import Sequence
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "docs" / "results"
-README = ROOT / "README.md"
+from benchmarks import reproduce, results_page
+from benchmarks.results_page import Row
+
+README = reproduce.ROOT / "README.md"
 START, END = "<!-- results: start -->", "<!-- results: end -->"
 
-_COLUMNS = (
-    ("count accuracy", "count_accuracy", "{:.3f}"),
-    ("mean IoU", "mean_iou", "{:.3f}"),
-    ("IoU of ink", "mean_ink_iou", "{:.3f}"),
-    ("-ELBO, nats", "negative_elbo_nats", "{:.1f}"),
-    ("allowed counts in samples", "samples_with_allowed_count", "{:.3f}"),
-    ("training, s", "train_seconds", "{:.0f}"),
-    ("steps", "train_steps", "{:,}"),
-)
+_MODELS = ("air", "air_pprior", "asr")  # a VAE finds no objects
+_MINUTES = 5.0
 
 
-def add(workdir: pathlib.Path, folder: pathlib.Path = RESULTS) -> pathlib.Path:
-    """Copies a run's report under the name of its data set and seed.
-
-    Args:
-        workdir: folder of an evaluated run.
-        folder: where to.
-
-    Returns:
-        The copy.
-
-    Raises:
-        ValueError: the run has no report.
-    """
-    source = workdir / "report.json"
-    if not source.is_file():
-        raise ValueError(f"{workdir} has no report.json; run asr_evaluate --workdir={workdir} first.")
-    report = json.loads(source.read_text())
-    folder.mkdir(parents=True, exist_ok=True)
-    target = folder / f"{report['data_set'].replace('/', '_')}_seed{report['seeds']['train']}.json"
-    shutil.copyfile(source, target)
-    return target
-
-
-def table(reports: list[dict[str, Any]]) -> str:
-    """The reports as a Markdown table, a row each."""
-    lines = ["| data set | seed | " + " | ".join(title for title, _, _ in _COLUMNS) + " |"]
-    lines.append("|---" * (2 + len(_COLUMNS)) + "|")
-    for report in reports:
-        cells = [
-            form.format(report[key]) if report.get(key) is not None else "-"
-            for _, key, form in _COLUMNS
-        ]
-        lines.append(f"| {report['data_set']} | {report['seeds']['train']} | " + " | ".join(cells) + " |")
+def table(rows: Sequence[Row]) -> str:
+    """Five-minute runs as a Markdown table: settings as rows, models as columns, four figures a cell."""
+    titles = [results_page.TITLES[model] for model in _MODELS]
+    lines = ["| scenes | " + " | ".join(titles) + " |", "|---" * (1 + len(_MODELS)) + "|"]
+    for data in reproduce.DATA:
+        for setting in reproduce.SETTINGS:
+            cells = [
+                results_page.summary(rows, reproduce.Cell(model, data, setting), _MINUTES) for model in _MODELS
+            ]
+            if any(cell is not None for cell in cells):
+                shown = " | ".join(cell or "-" for cell in cells)
+                lines.append(f"| {data} {setting}, {results_page.OBJECTS[setting]} | {shown} |")
     return "\n".join(lines)
 
 
-def stored_reports(folder: pathlib.Path = RESULTS) -> list[dict[str, Any]]:
-    """The reports of `docs/results`, by name."""
-    return [json.loads(path.read_text()) for path in sorted(folder.glob("*_seed*.json"))]
-
-
-def with_table(text: str, reports: list[dict[str, Any]]) -> str:
+def with_table(text: str, rows: Sequence[Row]) -> str:
     """`text` with the table between the two marks.
 
     Raises:
@@ -82,18 +47,14 @@ def with_table(text: str, reports: list[dict[str, Any]]) -> str:
         raise ValueError(f"README.md must hold the marks {START} and {END}.")
     before, rest = text.split(START, 1)
     after = rest.split(END, 1)[1]
-    return f"{before}{START}\n{table(reports)}\n{END}{after}"
+    return f"{before}{START}\n{table(rows)}\n{END}{after}"
 
 
-def main() -> None:
+def main(readme: pathlib.Path = README) -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--add", type=pathlib.Path, action="append", default=[], help="an evaluated run's folder")
-    arguments = parser.parse_args()
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter).parse_args()
     try:
-        for workdir in arguments.add:
-            print(add(workdir))
-        README.write_text(with_table(README.read_text(), stored_reports()))
+        readme.write_text(with_table(readme.read_text(encoding="utf-8"), reproduce.lines()), encoding="utf-8")
     except ValueError as error:
         sys.exit(f"benchmarks.results: error: {error}")
 

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 
 from benchmarks.reproduce import DATA, MODELS, PICTURES, ROOT, SETTINGS, Cell
 
-__all__ = ["page", "write"]
+__all__ = ["OBJECTS", "TITLES", "Row", "page", "summary", "write"]
 
 PAGE = ROOT / "docs" / "RESULTS.md"
-_TITLES = {"vae": "VAE", "air": "AIR", "air_pprior": "AIR-pPrior", "asr": "AIR-ASR"}
-_OBJECTS = {
+TITLES = {"vae": "VAE", "air": "AIR", "air_pprior": "AIR-pPrior", "asr": "AIR-ASR"}
+OBJECTS = {
     "count13": "1 or 3 objects",
     "count14": "1 or 4 objects",
     "count24": "2 or 4 objects",
@@ -89,6 +89,16 @@ def _group(rows: Sequence[Row], cell: Cell, minutes: float) -> _Group:
     return _Group([row for row in rows if row["cell"] == cell.name and row["minutes"] == minutes])
 
 
+def summary(rows: Sequence[Row], cell: Cell, minutes: float) -> str | None:
+    """Count accuracy / mean IoU / -ELBO / samples that break the rule, means over seeds; None if it wasn't run."""
+    plain = [row for row in rows if not row.get("bindings")]
+    group = _group(plain, cell, minutes)
+    if not group.rows:
+        return None
+    means = [(metric, group.mean(metric)) for metric in (COUNT, IOU, ELBO, BROKEN)]
+    return " / ".join("-" if mean is None else metric.form.format(mean) for metric, mean in means)
+
+
 def _table(rows: Sequence[Row], data: str, setting: str) -> list[str]:
     """Models and budgets of one setting, a row each; those that were not run are left out."""
     lines = []
@@ -97,7 +107,7 @@ def _table(rows: Sequence[Row], data: str, setting: str) -> list[str]:
             group = _group(rows, Cell(model, data, setting), minutes)
             if group.rows:
                 cells = [group.shown(metric) for metric in _COLUMNS]
-                lines.append(f"| {_TITLES[model]} | {minutes:g} | {len(group.rows)} | " + " | ".join(cells) + " |")
+                lines.append(f"| {TITLES[model]} | {minutes:g} | {len(group.rows)} | " + " | ".join(cells) + " |")
     if not lines:
         return ["No cell of this setting has been run."]
     titles = ["model", "minutes", "seeds", *(metric.title for metric in _COLUMNS)]
@@ -147,7 +157,7 @@ def _against(
             if ours is None or theirs is None:
                 continue
             numbers = f"{metric.form.format(ours)} against {metric.form.format(theirs)}"
-            found.append((f"{metric.title}, {_TITLES[model]}", numbers, "yes" if better(ours, theirs) else "**no**"))
+            found.append((f"{metric.title}, {TITLES[model]}", numbers, "yes" if better(ours, theirs) else "**no**"))
     return found
 
 
@@ -197,14 +207,14 @@ def page(rows: Sequence[Row]) -> str:
     parts = [_INTRODUCTION, "## What AIR-ASR should reach, and what it reached\n", *_goal_lines(rows), ""]
     for data in DATA:
         for setting in SETTINGS:
-            parts += [f"## {data} {setting}: {_OBJECTS[setting]}\n", *_table(rows, data, setting), ""]
+            parts += [f"## {data} {setting}: {OBJECTS[setting]}\n", *_table(rows, data, setting), ""]
             seen = [row for row in rows if row["cell"].split("/")[1:] == [data, setting]]
             if any(row.get("curve") for row in seen):
                 parts.append(f"![learning curves](images/curves_{data}_{setting}.png)\n")
             for model in MODELS:
                 strip = f"{model}_{data}_{setting}_seed0_5min.png"
                 if (PICTURES / strip).is_file():
-                    parts.append(f"{_TITLES[model]}, sampled: ![samples](results/samples/{strip})\n")
+                    parts.append(f"{TITLES[model]}, sampled: ![samples](results/samples/{strip})\n")
             if seen:
                 parts += ["Commands:\n", *sorted(_command(row) for row in seen), ""]
     return "\n".join(parts).rstrip() + "\n"
@@ -252,7 +262,7 @@ def _draw_curves(rows: Sequence[Row], path: pathlib.Path) -> None:
                 curve[key],
                 color=f"C{MODELS.index(model)}",
                 linestyle="-" if row["minutes"] < 20.0 else "--",
-                label=f"{_TITLES[model]}, {row['minutes']:g} min" if first else None,
+                label=f"{TITLES[model]}, {row['minutes']:g} min" if first else None,
             )
         axes.set_title(title, fontsize=10)
         axes.set_xlabel("minutes of training")

@@ -1,18 +1,16 @@
 """The README's table of results is the one that the stored reports give."""
 
-import json
-
 import pytest
 import source_tree
 
 from benchmarks import performance, reproduce, results, results_page
 
 
-def test_readme_holds_the_table_of_the_stored_reports():
+def test_readme_holds_the_table_of_the_stored_lines():
     readme = (source_tree.ROOT / "README.md").read_text(encoding="utf-8")
-    reports = results.stored_reports()
-    assert reports, "docs/results holds no report"
-    assert results.with_table(readme, reports) == readme, "run python -m benchmarks.results"
+    rows = reproduce.lines()
+    assert rows, f"{reproduce.LINES} holds no line"
+    assert results.with_table(readme, rows) == readme, "run python -m benchmarks.results"
 
 
 def test_performance_page_holds_the_tables_of_the_stored_figures():
@@ -26,27 +24,22 @@ def test_results_page_is_that_of_the_stored_lines():
 
 
 def test_table_by_hand():
-    report = {
-        "data_set": "multi_mnist/count13",
-        "seeds": {"train": 2, "evaluate": 0},
-        "count_accuracy": 0.9985,
-        "mean_iou": 0.8126,
-        "negative_elbo_nats": 262.55,
-        "samples_with_allowed_count": None,
-        "train_seconds": 899.7,
-        "train_steps": 14760,
-    }
-    row = results.table([report]).splitlines()[-1]
-    assert row == "| multi_mnist/count13 | 2 | 0.999 | 0.813 | - | 262.6 | - | 900 | 14,760 |"
-
-
-def test_add_names_the_file_after_data_set_and_seed(tmp_path):
-    run = tmp_path / "run"
-    run.mkdir()
-    with pytest.raises(ValueError, match=r"has no report.json; run asr_evaluate"):
-        results.add(run, tmp_path)
-    (run / "report.json").write_text(json.dumps({"data_set": "a/b", "seeds": {"train": 3}}))
-    assert results.add(run, tmp_path).name == "a_b_seed3.json"
+    rows = [
+        {
+            "cell": "asr/mnist/count13",
+            "seed": seed,
+            "minutes": 5.0,
+            "count_accuracy": accuracy,
+            "mean_iou": 0.8126,
+            "negative_elbo_nats": 262.55 + 2 * seed,
+            "broken_rules": {"count_in_set": {"fraction": 0.01, "number": 10}},
+        }
+        for seed, accuracy in ((0, 0.998), (1, 1.0))
+    ]
+    rows.append({**rows[0], "bindings": ["ASRModel.num_steps = 5"], "count_accuracy": 0.0})
+    rows.append({**rows[0], "minutes": 20.0, "count_accuracy": 0.0})
+    row = results.table(rows).splitlines()[-1]
+    assert row == "| mnist count13, 1 or 3 objects | - | - | 0.999 / 0.813 / 263.6 / 0.010 |"
 
 
 def test_marks_are_needed():
