@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -95,8 +95,8 @@ class RecognitionNetwork(keras.layers.Layer):
         scale_radius: how far the mean of the scale latent may go from there, None for any distance.
         image_pool: the LSTM sees means of squares of that many pixels a side; glimpses keep every pixel.
         exact_count: the number of objects where every image has the same, which then isn't inferred.
-        second_look: side of the region by which a window is corrected / side of the window, None for no correction.
-        blank_windows: whether each step sees the image without what lies in the windows chosen before.
+        second_look: each step corrects its window by what lies in a region around it, of so many times its side, and
+            the steps after it see the image without what lies in the window; None for neither.
         name: Keras name.
     """
 
@@ -115,14 +115,13 @@ class RecognitionNetwork(keras.layers.Layer):
         image_pool: int = 1,
         exact_count: int | None = None,
         second_look: float | None = None,
-        blank_windows: bool = False,
         name: str = "recognition",
     ):
         super().__init__(name=name, autocast=False)  # latents stay float32
         self.num_steps = num_steps
         self.glimpse_size = glimpse_size
         self.scale_centre, self.scale_radius = initial_scale_latent, scale_radius
-        self.canvas_size, self.image_pool, self.blank_windows = canvas_size, image_pool, blank_windows
+        self.canvas_size, self.image_pool = canvas_size, image_pool
         self.pixels = math.prod(-(-size // image_pool) for size in canvas_size)
         self.image_projection = keras.layers.Dense(4 * rnn_units, use_bias=False)
         self.image_projection.build((None, self.pixels))
@@ -178,14 +177,12 @@ class RecognitionNetwork(keras.layers.Layer):
             The posterior's statistics, None for those of the appearance; shift latents [B, T, 2]; scale latents
             [B, T, 1].
         """
-        # With a second look, the RNN chooses by the means, and the correction is made of all steps at once.
+        # With a second look, the RNN goes by the means: what is blanked doesn't jitter.
         steps_noise = noise if self.second_look is None else tf.nest.map_structure(tf.zeros_like, noise)
         hiddens, decisions = self._unroll(images, steps_noise)
         latents, shift_stats, scale_stats = tf.split(decisions, [3, 4, 2], axis=-1)
         shift_latent, scale_latent = tf.split(latents, [2, 1], axis=-1)
         if self.second_look is not None:
-            shift_stats, scale_stats = self.second_look(images, shift_stats, scale_stats)
-            scale_stats = tf.concat([self._bounded(scale_stats[..., :1]), scale_stats[..., 1:]], -1)
             shift_latent = shift_stats[..., :2] + tf.exp(shift_stats[..., 2:]) * noise.shift
             scale_latent = scale_stats[..., :1] + tf.exp(scale_stats[..., 1:]) * noise.scale
         if self.exact_count is None:
@@ -203,11 +200,10 @@ class RecognitionNetwork(keras.layers.Layer):
     def _unroll(self, images: tf.Tensor, noise: LatentNoise) -> tuple[tf.Tensor, tf.Tensor]:
         """Hidden states [B, T, units] and decisions [B, T, 9] (see `_window`)."""
         units = self.cell.units
-        pooled = images if self.image_pool == 1 else mean_pool(images, self.image_pool)
         kernel = tf.cast(self.image_projection.kernel, self.image_projection.compute_dtype)
         dtype = kernel.dtype
-        seen, bias = tf.cast(tf.reshape(pooled, [-1, self.pixels]), dtype), tf.cast(self.cell.bias, dtype)
-        projection = tf.matmul(seen, kernel) + bias
+        bias = tf.cast(self.cell.bias, dtype)
+        projection = tf.matmul(self._pooled(images, dtype), kernel) + bias
         # The hidden layers of both heads are one product; the shift enters the scale head beside it.
         shift_head, scale_head = self.shift_head, self.scale_head
         from_hidden, from_shift = tf.split(tf.cast(scale_head.dense_0.kernel, dtype), [units, 2])
@@ -224,16 +220,33 @@ class RecognitionNetwork(keras.layers.Layer):
 
         hidden, cell = self.cell.update(projection)  # neither window nor hidden state yet
         decision = self._window(tf.matmul(hidden, of_heads), draws[0], weights)
+        kernels, given, state = [self.cell.kernel(), of_heads], (projection, weights), (cell,)
+        if self.second_look is not None:
+            looking, beside = self.second_look.kernel(), self.second_look.weights_beside()
+            decision = self._corrected(images, decision, lambda seen: tf.matmul(seen, looking), beside)
+            kernels, given = [*kernels, kernel, looking], (bias, weights, beside)
+            state = (*state, self._blanked(images, decision))
         hiddens, decisions = hidden[tf.newaxis], decision[tf.newaxis]
         if self.num_steps > 1:
-            kernels, given = [self.cell.kernel(), of_heads], (projection, weights)
-            state = (self._fed_back(decision, hidden), cell)
-            if self.blank_windows:
-                kernels, given = [*kernels, kernel], (bias, weights)
-                state = (*state, self._blanked(seen, decision))
+            state = (self._fed_back(decision, hidden), *state)
             _, rest = unroll(self._step, kernels, given, state, draws[1:], self.num_steps - 1)
             hiddens, decisions = tf.concat([hiddens, rest[0]], 0), tf.concat([decisions, rest[1]], 0)
         return tf.transpose(hiddens, [1, 0, 2]), tf.transpose(decisions, [1, 0, 2])
+
+    def _pooled(self, images: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+        """What the LSTM sees of images [B, H, W], [B, pixels]."""
+        pooled = images if self.image_pool == 1 else mean_pool(images, self.image_pool)
+        return tf.cast(tf.reshape(pooled, [-1, self.pixels]), dtype)
+
+    def _corrected(
+        self, images: tf.Tensor, decision: tf.Tensor, product: Product, weights: Sequence[tf.Tensor]
+    ) -> tf.Tensor:
+        """The decision [B, 9] after the second look; its latents are the means."""
+        shift_stats, scale_stats = self.second_look.correct(
+            images, decision[:, 3:7], decision[:, 7:], product, weights
+        )
+        scale_loc = self._bounded(scale_stats[:, :1])
+        return tf.concat([shift_stats[:, :2], scale_loc, shift_stats, scale_loc, scale_stats[:, 1:]], -1)
 
     def _bounded(self, scale_loc: tf.Tensor) -> tf.Tensor:
         """The mean of the scale latent, kept within its radius."""
@@ -242,18 +255,16 @@ class RecognitionNetwork(keras.layers.Layer):
         offset = (scale_loc - self.scale_centre) / self.scale_radius
         return self.scale_centre + self.scale_radius * tf.tanh(offset)
 
-    def _blanked(self, seen: tf.Tensor, decision: tf.Tensor) -> tf.Tensor:
-        """The image that the LSTM sees, [B, pixels], less what lies in a window; no gradient goes to the window."""
+    def _blanked(self, images: tf.Tensor, decision: tf.Tensor) -> tf.Tensor:
+        """Images [B, H, W] less what lies in a window; no gradient goes to the window."""
         height, width = self.canvas_size
-        side = min(height, width) * tf.sigmoid(decision[:, 2:3])
-        shares = []
+        half = 0.5 * min(height, width) * tf.sigmoid(decision[:, 2:3])
+        covered = []
         for size, shift in ((height, decision[:, 1:2]), (width, decision[:, 0:1])):
-            cells = (np.arange(-(-size // self.image_pool), dtype=np.float32) + 0.5) * self.image_pool
-            away = tf.abs(cells - 0.5 * size * (1.0 + tf.tanh(shift)))
-            # The share of a cell that a window, not narrower than the cell, covers.
-            shares.append(tf.clip_by_value((0.5 * side - away) / self.image_pool + 0.5, 0.0, 1.0))
-        kept = 1.0 - shares[0][:, :, tf.newaxis] * shares[1][:, tf.newaxis]
-        return seen * tf.cast(tf.stop_gradient(tf.reshape(kept, tf.shape(seen))), seen.dtype)
+            away = tf.abs(np.arange(size, dtype=np.float32) + 0.5 - 0.5 * size * (1.0 + tf.tanh(shift)))
+            covered.append(tf.clip_by_value(half - away + 0.5, 0.0, 1.0))  # share of a pixel, for windows over a pixel
+        window = covered[0][:, :, tf.newaxis] * covered[1][:, tf.newaxis]
+        return images * tf.stop_gradient(1.0 - window)
 
     @staticmethod
     def _fed_back(decision: tf.Tensor, hidden: tf.Tensor) -> tf.Tensor:
@@ -264,24 +275,27 @@ class RecognitionNetwork(keras.layers.Layer):
         self,
         state: tuple[tf.Tensor, ...],
         draws: tf.Tensor,
-        given: tuple[tf.Tensor, _WindowWeights],
+        given: tuple[Any, ...],
         products: Sequence[Product],
     ) -> tuple[tuple[tf.Tensor, ...], tuple[tf.Tensor, tf.Tensor]]:
         """A step after the first; gives the hidden state and the decision.
 
-        `given` starts with the image's product with the gates' kernel, and their bias; where windows are blanked the
-        image is in `state`, and the product is made here.
+        `given` starts with the image's product with the gates' kernel, and their bias.  With a second look the image is
+        in `state`, as the steps before left it, and the product is made here.
         """
-        fed_back, cell, *seen = state
-        projection, weights = given
-        from_fed_back, of_heads, *from_image = products
+        fed_back, cell, *image = state
+        projection, weights, *beside = given
+        from_fed_back, of_heads, *of_image = products
         gates = projection + from_fed_back(fed_back)
-        for image, product in zip(seen, from_image, strict=True):
-            gates += product(image)
-        hidden, cell = self.cell.update(gates, cell)
+        if self.second_look is None:
+            hidden, cell = self.cell.update(gates, cell)
+            decision = self._window(of_heads(hidden), draws, weights)
+            return (self._fed_back(decision, hidden), cell), (hidden, decision)
+        left = tf.stop_gradient(image[0])
+        hidden, cell = self.cell.update(gates + of_image[0](self._pooled(left, gates.dtype)), cell)
         decision = self._window(of_heads(hidden), draws, weights)
-        after = (self._fed_back(decision, hidden), cell, *(self._blanked(image, decision) for image in seen))
-        return after, (hidden, decision)
+        decision = self._corrected(left, decision, of_image[1], beside[0])
+        return (self._fed_back(decision, hidden), cell, self._blanked(left, decision)), (hidden, decision)
 
     def _window(
         self, for_heads: tf.Tensor, draws: tf.Tensor, weights: _WindowWeights

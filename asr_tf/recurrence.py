@@ -35,22 +35,22 @@ class _Recorder:
 
 
 class _Replay:
-    """A product whose result is known; notes the gradient that its result gets."""
+    """A product whose result is known, and gets the gradient of the product, be its factor differentiated or not."""
 
     def __init__(self, kernel: tf.Tensor, result: tf.Tensor):
         self._kernel, self._result = kernel, result
-        self.upstream: Any = None
 
     def __call__(self, factor: tf.Tensor) -> tf.Tensor:
         @tf.custom_gradient
-        def product(factor: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
-            def gradient(upstream: tf.Tensor) -> tf.Tensor:
-                self.upstream = upstream
-                return tf.matmul(upstream, self._kernel, transpose_b=True)
+        def product(
+            factor: tf.Tensor, result: tf.Tensor
+        ) -> tuple[tf.Tensor, Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]]:
+            def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+                return tf.matmul(upstream, self._kernel, transpose_b=True), upstream
 
-            return tf.identity(self._result), gradient
+            return tf.identity(result), gradient
 
-        return product(factor)
+        return product(factor, self._result)
 
 
 class _Kept:
@@ -133,23 +133,24 @@ def unroll(
                 i: tf.Tensor, of_state: list[tf.Tensor], of_weights: list[tf.Tensor], arrays: list[Any]
             ) -> tuple[tf.Tensor, list[tf.Tensor], list[tf.Tensor], list[Any]]:
                 t = num_steps - 1 - i
-                sources = [[x[t] for x in states], [x[t] for x in flatten(inputs)], flatten(weights)]
-                products = [_Replay(k, r[t]) for k, r in zip(kernels, results, strict=True)]
+                known = [result[t] for result in results]
+                sources = [[x[t] for x in states], [x[t] for x in flatten(inputs)], flatten(weights), known]
+                products = [_Replay(k, result) for k, result in zip(kernels, known, strict=True)]
                 with tf.GradientTape() as tape:
                     tape.watch(sources)
                     before, now, small = (
-                        pack(form, x) for form, x in zip((state, inputs, weights), sources, strict=True)
+                        pack(form, x) for form, x in zip((state, inputs, weights), sources[:3], strict=True)
                     )
                     targets = flatten(step(before, now, small, products))
                 of_targets = [*of_state, *(x[t] for x in of_outputs)]
-                of_before, of_inputs, of_weights_here = tape.gradient(
+                of_before, of_inputs, of_weights_here, of_known = tape.gradient(
                     targets, sources, of_targets, unconnected_gradients="zero"
                 )
                 return (
                     i + 1,
                     of_before,
                     [a + b for a, b in zip(of_weights, of_weights_here, strict=True)],
-                    by_step.write(arrays, t, [*of_inputs, *(p.upstream for p in products)]),
+                    by_step.write(arrays, t, [*of_inputs, *of_known]),
                 )
 
             by_step = _Kept([x[0] for x in (*flatten(inputs), *results)], num_steps)

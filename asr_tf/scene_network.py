@@ -72,7 +72,6 @@ class SceneNetwork(BoundModel):
         air_anneal_steps: int = 10_000,
         exact_count: int | None = None,
         second_look: float | None = None,
-        blank_windows: bool = False,
         estimator: str = "enumerate",
         temperature: float = 0.1,
         observation: str = "bernoulli",
@@ -110,8 +109,9 @@ class SceneNetwork(BoundModel):
             air_anneal_steps: training steps.
             exact_count: the number of objects where every scene has the same: the count is then given, to posterior
                 and prior, and neither inferred nor learned.  None infers it.
-            blank_windows: each step of the recognition LSTM sees the image without what lies in the windows that the
-                steps before chose; for scenes in which objects lie apart.
+            second_look: each step of the recognition LSTM corrects its window by what it sees in a region of so many
+                times the window's side around it, and blanks what lies in the window for the steps that follow; for
+                scenes of small objects that lie apart.  None for neither.
             estimator: "enumerate" (exact expectation over the count) or "concrete" (published relaxation).
             temperature: of the binary Concrete.
             observation: "bernoulli" or "gaussian".
@@ -176,7 +176,6 @@ class SceneNetwork(BoundModel):
             image_pool,
             exact_count,
             second_look,
-            blank_windows,
         )
         units = tuple(decoder_units)
         glimpse = (glimpse_size, glimpse_size)

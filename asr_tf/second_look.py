@@ -1,16 +1,19 @@
 """A second look: a window that was chosen from the whole image is set right by what it shows.
 
 The recognition RNN finds objects but places windows no better than a linear map of the whole image can.  From the
-glimpse itself it is plain by how far an object is off the centre, and how much smaller or larger it is: one small
-perceptron sees the glimpses of all steps as one batch and corrects mean and spread of the windows' posterior.
+glimpse itself it is plain by how far an object is off the centre, and how much smaller or larger it is: a small
+perceptron sees the glimpse and corrects mean and spread of the window's posterior.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import keras
 import tensorflow as tf
 
 from asr_tf.layers import MLP
+from asr_tf.recurrence import Product
 from asr_tf.spatial_transformer import read_glimpses
 
 __all__ = ["LEAST_SLOPE", "SecondLook"]
@@ -21,6 +24,8 @@ LEAST_SLOPE = 0.05
 
 class SecondLook(keras.layers.Layer):
     """Corrects the normals over shift and scale latents, given what lies in and around the window.
+
+    The perceptron is in pieces, for use in `unroll`: a large product with `kernel`, and small `weights`.
 
     Args:
         canvas_size: (H, W) in pixels.
@@ -43,24 +48,43 @@ class SecondLook(keras.layers.Layer):
         self.mlp = MLP([glimpse_size**2, units, 6], "relu", "mlp")
         self.built = True
 
-    def call(
-        self, images: tf.Tensor, shift_stats: tf.Tensor, scale_stats: tf.Tensor
+    def kernel(self) -> tf.Tensor:
+        """float [glimpse_size^2, units], of the hidden layer, in the dtype that the perceptron computes in."""
+        return tf.cast(self.mlp.dense_0.kernel, self.mlp.compute_dtype)
+
+    def weights_beside(self) -> list[tf.Tensor]:
+        """The perceptron's other weights: the hidden layer's bias, then kernel and bias of the output."""
+        variables = self.mlp.dense_0.bias, self.mlp.dense_1.kernel, self.mlp.dense_1.bias
+        return [tf.cast(variable, self.mlp.compute_dtype) for variable in variables]
+
+    def correct(
+        self,
+        images: tf.Tensor,
+        shift_stats: tf.Tensor,
+        scale_stats: tf.Tensor,
+        product: Product,
+        weights: Sequence[tf.Tensor],
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Corrected statistics.
+        """Corrected statistics.  No gradient goes through what is seen to where it is seen.
 
         Args:
             images: float32 [B, H, W] in [0, 1].
-            shift_stats: float32 [B, T, 4], mean and log standard deviation of the shift latent, (x, y) each.
-            scale_stats: float32 [B, T, 2], those of the scale latent.
+            shift_stats: float32 [B, 4], mean and log standard deviation of the shift latent, (x, y) each.
+            scale_stats: float32 [B, 2], those of the scale latent.
+            product: with `kernel`.
+            weights: as `weights_beside` gives them.
 
         Returns:
             The same, corrected.  The shift moves by up to half a window's side in either direction.
         """
         height, width = self.canvas_size
         shift, scale = tf.tanh(shift_stats[..., :2]), tf.sigmoid(scale_stats[..., :1])
-        seen = read_glimpses(images[:, tf.newaxis], shift, self.margin * scale, self.glimpse_size)
-        flat = tf.reshape(seen, tf.concat([tf.shape(seen)[:-2], [self.glimpse_size**2]], 0))
-        moved, spread, resized = tf.split(tf.cast(self.mlp(flat), tf.float32), [2, 2, 2], axis=-1)
+        where = tf.stop_gradient(shift), tf.stop_gradient(self.margin * scale)
+        seen = tf.reshape(read_glimpses(images, *where, self.glimpse_size), [-1, self.glimpse_size**2])
+        hidden_bias, output_kernel, output_bias = weights
+        hidden = tf.nn.relu(product(tf.cast(seen, hidden_bias.dtype)) + hidden_bias)
+        output = tf.cast(tf.matmul(hidden, output_kernel) + output_bias, tf.float32)
+        moved, spread, resized = tf.split(output, [2, 2, 2], axis=-1)
         # Half a side in canvas units, and from there to the latent, whose tanh is the shift.
         half = scale * tf.constant([min(height, width) / width, min(height, width) / height])
         step = half * tf.tanh(moved) / tf.maximum(1.0 - tf.square(shift), LEAST_SLOPE)
