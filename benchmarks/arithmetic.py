@@ -54,13 +54,18 @@ def _pooling(model: ASRModel) -> int:
 
 
 def _second_look(model: ASRModel) -> tuple[int, int, int]:
-    """Multiplications of a window's second look: its positions, its reading, its perceptron."""
+    """Multiplications of a window's second look: its positions and reading, its hidden layer, its output."""
     look = model.recognition.second_look
     if look is None:
         return 0, 0, 0
-    side = look.glimpse_size
-    read = _interpolation(model.canvas_size, (side, side))
-    return 2 * 2 * side, read, _chain([side**2, *_widths(look.mlp)])
+    side, (hidden, output) = look.glimpse_size, _widths(look.mlp)
+    read = 2 * 2 * side + _interpolation(model.canvas_size, (side, side))
+    return read, side**2 * hidden, hidden * output
+
+
+def _views(model: ASRModel) -> int:
+    """How often the recognition LSTM looks at the image: once, or at what is left of it at every step."""
+    return 1 if model.recognition.second_look is None else model.num_steps
 
 
 def _localization(model: ASRModel) -> tuple[int, int]:
@@ -69,7 +74,7 @@ def _localization(model: ASRModel) -> tuple[int, int]:
     units, head = size["units"], size["head"]
     loop = (steps - 1) * (3 + units) * 4 * units  # the first step has neither window nor state
     heads = steps * (units * 2 * head + 2 * head + head * 4 + head * 2 + size["presence"])
-    return size["pixels"] * 4 * units, loop + heads
+    return _views(model) * size["pixels"] * 4 * units, loop + heads
 
 
 def inference_flops(model: ASRModel, batch_size: int, count: int | None = None) -> int:
@@ -88,7 +93,7 @@ def inference_flops(model: ASRModel, batch_size: int, count: int | None = None) 
     each += size["encoder"] + size["decoder"]
     code = model.num_steps**2  # running sum of the presence code
     looks = model.num_steps * sum(_second_look(model))
-    return 2 * batch_size * (_pooling(model) + sum(_localization(model)) + looks + code + present * each)
+    return 2 * batch_size * (_views(model) * _pooling(model) + sum(_localization(model)) + looks + code + present * each)
 
 
 def training_step_flops(model: ASRModel, batch_size: int) -> int:
@@ -109,16 +114,17 @@ def training_step_flops(model: ASRModel, batch_size: int) -> int:
     projection, loop = _localization(model)
     inputs = 3 + model.what_size
     prior = steps * (inputs * 4 * units + units * head + head * 4) + (steps - 1) * units * 4 * units
-    dense = loop + prior + steps * (size["encoder"] + size["decoder"] + _second_look(model)[2])
+    dense = loop + prior + steps * (size["encoder"] + size["decoder"])
     # Backward, a product costs twice what it does forward: once for each factor.  The image needs no gradient.
-    total = _pooling(model) + 2 * projection + 3 * dense
+    # Nor does what a second look sees.  The loop's gradient reads it anew, and computes its output anew.
+    look_read, look_hidden, look_output = _second_look(model)
+    total = (2 * _views(model) - 1) * _pooling(model) + 2 * projection + 3 * dense
+    total += (2 * steps - 1) * look_read + 2 * steps * look_hidden + (4 * steps - 1) * look_output
     # Of the positions, made of constants, only the windows' factor has a gradient.
-    look_lines, look_read, _ = _second_look(model)
-    total += 2 * steps * (_lines(model) + look_lines)
-    read = _interpolation((height, width), (glimpse, glimpse)) + look_read
+    total += 2 * steps * _lines(model)
+    read = _interpolation((height, width), (glimpse, glimpse))
     # Backward: upstream by columns, rows' slope, columns' slope.
-    for side in [glimpse] + ([model.recognition.second_look.glimpse_size] if look_read else []):
-        read += side * side * width + side * height * width + side * width * side
+    read += glimpse * glimpse * width + glimpse * height * width + glimpse * width * glimpse
     written = _interpolation((glimpse, glimpse), (height, width))
     # Backward: upstream by columns, values' gradient, rows' slope, columns' slope.
     written += height * width * glimpse + 2 * glimpse * height * glimpse + height * glimpse * width
