@@ -75,7 +75,7 @@ class SecondLook(keras.layers.Layer):
             weights: as `weights_beside` gives them.
 
         Returns:
-            The same, corrected.  The shift moves by up to half a window's side in either direction.
+            The same, corrected.  The window's centre moves within the region looked at.
         """
         height, width = self.canvas_size
         shift, scale = tf.tanh(shift_stats[..., :2]), tf.sigmoid(scale_stats[..., :1])
@@ -85,7 +85,7 @@ class SecondLook(keras.layers.Layer):
         hidden = tf.nn.relu(product(tf.cast(seen, hidden_bias.dtype)) + hidden_bias)
         output = tf.cast(tf.matmul(hidden, output_kernel) + output_bias, tf.float32)
         moved, spread, resized = tf.split(output, [2, 2, 2], axis=-1)
-        # Half a side in canvas units, and from there to the latent, whose tanh is the shift.
-        half = scale * tf.constant([min(height, width) / width, min(height, width) / height])
+        # Half the region in canvas units, and from there to the latent, whose tanh is the shift.
+        half = self.margin * scale * tf.constant([min(height, width) / width, min(height, width) / height])
         step = half * tf.tanh(moved) / tf.maximum(1.0 - tf.square(shift), LEAST_SLOPE)
         return shift_stats + tf.concat([step, spread], -1), scale_stats + resized

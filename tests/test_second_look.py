@@ -48,12 +48,12 @@ def test_nothing_to_say_changes_nothing():
 
 
 def test_moves_are_shares_of_the_side_on_a_canvas_that_is_not_square():
-    small = 0.02  # the latent is moved along the tangent, which is exact for small moves
+    small = 0.01  # the latent is moved along the tangent, which is exact for small moves
     look = look_that_says([small, -small, 0.5, -0.25, np.log(2.0), 1.0])
     shift, scale = corrected(look, tf.zeros([2, *CANVAS]), SHIFT, SCALE)
     before, sides = centres_and_sides(SHIFT, SCALE)
     after, _ = centres_and_sides(shift, scale)
-    expected = np.stack([-sides, sides], -1) / 2.0 * np.tanh(small)  # (y, x)
+    expected = 1.5 * np.stack([-sides, sides], -1) / 2.0 * np.tanh(small)  # (y, x)
     np.testing.assert_allclose(after - before, expected, rtol=0.03)
     np.testing.assert_allclose(shift[..., 2:], SHIFT[..., 2:] + [0.5, -0.25], rtol=1e-6)
     np.testing.assert_allclose(scale, SCALE + [np.log(2.0), 1.0], rtol=1e-6)
@@ -125,7 +125,7 @@ def _located_plainly(network, images):
         glimpses = read_glimpses(images, *map(tf.stop_gradient, where), look.glimpse_size)
         said = look.mlp(tf.reshape(glimpses, [batch, -1]))
         side = tf.sigmoid(scale_stats[:, :1])
-        shift = shift_stats[:, :2] + side * tf.tanh(said[:, :2]) / (1.0 - tf.tanh(shift_stats[:, :2]) ** 2)
+        shift = shift_stats[:, :2] + look.margin * side * tf.tanh(said[:, :2]) / (1.0 - tf.tanh(shift_stats[:, :2]) ** 2)
         fed_back = tf.concat([shift, scale_stats[:, :1] + said[:, 4:5]], -1)
         found.append(fed_back)
         images = _without_windows(images, fed_back)
