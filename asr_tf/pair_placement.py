@@ -20,6 +20,8 @@ _DISTANCES = np.arange(1, 17, dtype=np.float32) / 8.0
 _WIDTH = 0.04
 # Adam moves a weight by its rate a step: nats are reached within hundreds of steps.
 _GAIN = 10.0
+# Sides up to which the room for a window counts.
+_WIDE = 2.0
 
 
 class PairPlacement(keras.layers.Layer):
@@ -61,3 +63,21 @@ class PairPlacement(keras.layers.Layer):
         within = tf.sigmoid((_DISTANCES - away[..., tf.newaxis]) / _WIDTH)  # [..., 2, g, K]
         heights = _GAIN * tf.convert_to_tensor(self.heights)
         return -tf.matmul(within[..., 1, :, :] * heights, within[..., 0, :, :], transpose_b=True)
+
+    def room(self, shift_latent: tf.Tensor, earlier: tf.Tensor, is_there: tf.Tensor) -> tf.Tensor:
+        """How large a window may be there before it meets an earlier one, in sides of that one.
+
+        Args:
+            shift_latent: float [..., 2], (x, y), where.
+            earlier: float [..., U, 3], shift and scale latents of other windows.
+            is_there: bool [..., U], which of them are earlier ones.
+
+        Returns:
+            float32 [..., 1], from 0 to 2; 2 where no window is near.
+        """
+        height, width = self.canvas_size
+        sides = float(min(height, width)) * tf.sigmoid(earlier[..., 2])
+        away = tf.abs(tf.tanh(shift_latent)[..., tf.newaxis, :] - tf.tanh(earlier[..., :2]))
+        distance = tf.reduce_max(away * tf.constant([0.5 * width, 0.5 * height]), axis=-1)
+        room = tf.where(is_there, 2.0 * distance / sides - 1.0, _WIDE)
+        return tf.clip_by_value(tf.reduce_min(room, axis=-1, keepdims=True), 0.0, _WIDE)

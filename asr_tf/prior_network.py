@@ -20,8 +20,8 @@ from asr_tf.scene import PriorStatistics, SceneLatents
 
 __all__ = ["PriorNetwork"]
 
-# The step's number, the RNN's hidden state and cell, and the logits of the grid's cells.
-_PriorState = tuple[int, tuple[tf.Tensor, tf.Tensor], tf.Tensor]
+# The step's number, the RNN's hidden state and cell, the logits of the grid's cells, and the windows so far.
+_PriorState = tuple[int, tuple[tf.Tensor, tf.Tensor], tf.Tensor, tf.Tensor]
 
 
 class PriorNetwork(keras.layers.Layer):
@@ -35,7 +35,7 @@ class PriorNetwork(keras.layers.Layer):
         what_size: Z.
         rnn_units, head_units: widths of the LSTM and of the heads' hidden layer.
         scale_loc, scale_log_scale: the scale latent's normal, learned from there if `learn_scale`.
-        learn_scale: whether the scale latent's normal is the network's output.
+        learn_scale: whether the scale latent's normal is the network's output; with a placement it knows the room there is.
         exact_count: the number of objects where every scene has the same; None learns p(n).
         placement: what weighs the cells of a grid by the windows before, None for a normal over the shift.
         name: Keras name.
@@ -67,9 +67,8 @@ class PriorNetwork(keras.layers.Layer):
             [rnn_units, head_units, 4], "relu", "shift_head", [0.0, 0.0, -0.5, -0.5]
         )
         if learn_scale:
-            self.scale_head = MLP(
-                [rnn_units, head_units, 2], "relu", "scale_head", self.scale_stats
-            )
+            inputs = rnn_units + (placement is not None)
+            self.scale_head = MLP([inputs, head_units, 2], "relu", "scale_head", self.scale_stats)
         self.built = True
 
     def presence_logits(self) -> tf.Tensor:
@@ -79,21 +78,21 @@ class PriorNetwork(keras.layers.Layer):
         return 10.0 * tf.cast(tf.convert_to_tensor(self.presence_weights), tf.float32)
 
     def initial_state(self, batch_size: tf.Tensor | int) -> _PriorState:
-        """What `step` starts from: step 0, the RNN's zeros, and cells that no window weighs yet."""
+        """What `step` starts from: step 0, the RNN's zeros, cells that no window weighs yet, and no window."""
         cells = [batch_size, *([self.placement.grid_size] * 2 if self.placement else [0, 0])]
-        return 0, self.cell.initial_state(batch_size), tf.zeros(cells)
+        return 0, self.cell.initial_state(batch_size), tf.zeros(cells), tf.zeros([batch_size, self.num_steps, 3])
 
     def heads(
         self, hidden: tf.Tensor, presence_logits: tf.Tensor, cell_logits: tf.Tensor
     ) -> PriorStatistics:
-        """Statistics from the RNN's output [..., units] and the same steps' logits of presence [...] and cells."""
+        """Statistics from the RNN's output [..., units] and the same steps' logits of presence [...] and cells.
+
+        A learned scale isn't among them: it looks at the step's own shift (`scale`).
+        """
         shift_loc, shift_log_scale = tf.split(tf.cast(self.shift_head(hidden), tf.float32), 2, axis=-1)
-        if self.learn_scale:
-            scale_loc, scale_log_scale = tf.split(tf.cast(self.scale_head(hidden), tf.float32), 2, axis=-1)
-        else:
-            scale_loc, scale_log_scale = (
-                tf.fill(tf.shape(shift_loc[..., :1]), value) for value in self.scale_stats
-            )
+        scale_loc, scale_log_scale = (
+            tf.fill(tf.shape(shift_loc[..., :1]), value) for value in self.scale_stats
+        )
         statistics = PriorStatistics(
             presence_logits, shift_loc, shift_log_scale, scale_loc, scale_log_scale
         )
@@ -102,6 +101,29 @@ class PriorNetwork(keras.layers.Layer):
         about = normal_cell_logits(shift_loc, shift_log_scale, self.placement.grid_size)
         return statistics._replace(shift_logits=about + cell_logits)
 
+    def _learned_scale(
+        self, hidden: tf.Tensor, shift_latent: tf.Tensor, earlier: tf.Tensor, is_there: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Mean and log standard deviation of the scale latent, [..., 1] each; arguments as of `PairPlacement.room`."""
+        if self.placement is not None:
+            room = self.placement.room(shift_latent, earlier, is_there)
+            hidden = tf.concat([hidden, tf.cast(room, hidden.dtype)], -1)
+        loc, log_scale = tf.split(tf.cast(self.scale_head(hidden), tf.float32), 2, axis=-1)
+        return loc, log_scale
+
+    def scale(self, shift_latent: tf.Tensor, state: _PriorState) -> tuple[tf.Tensor, tf.Tensor]:
+        """The learned scale of a step of sampling.
+
+        Args:
+            shift_latent: float [N, 2], the step's own.
+            state: as `step` returned it.
+
+        Returns:
+            Mean and log standard deviation of the scale latent, [N, 1] each.
+        """
+        number, (hidden, _), _, windows = state
+        return self._learned_scale(hidden, shift_latent, windows, tf.range(self.num_steps) < number - 1)
+
     def step(
         self, previous: SceneLatents, state: _PriorState
     ) -> tuple[PriorStatistics, _PriorState]:
@@ -109,20 +131,21 @@ class PriorNetwork(keras.layers.Layer):
 
         Args:
             previous: latents of the step before, [N, ...] each; zeros before the first.
-            state: the step's number, the RNN's state and the cells' logits, from `initial_state` or the step before.
+            state: from `initial_state` or the step before.
 
         Returns:
-            The step's statistics, [N, ...] each, and the next state.
+            The step's statistics, [N, ...] each, and the next state; of a learned scale, `scale` tells.
         """
-        t, rnn_state, cell_logits = state
+        t, rnn_state, cell_logits, windows = state
+        window = tf.concat([previous.shift_latent, previous.scale_latent], -1)
+        windows += tf.one_hot(t - 1, self.num_steps)[:, tf.newaxis] * window[:, tf.newaxis]
         if self.placement is not None:
             # What stands for the step before the first is no window.
             weights = self.placement(previous.shift_latent, previous.scale_latent)
             cell_logits += tf.cast(t > 0, weights.dtype) * weights
-        inputs = tf.concat([previous.shift_latent, previous.scale_latent, previous.what], -1)
-        rnn_state = self.cell(inputs, rnn_state)
-        logits = tf.fill(tf.shape(inputs)[:1], self.presence_logits()[t])
-        return self.heads(rnn_state[0], logits, cell_logits), (t + 1, rnn_state, cell_logits)
+        rnn_state = self.cell(tf.concat([window, previous.what], -1), rnn_state)
+        logits = tf.fill(tf.shape(window)[:1], self.presence_logits()[t])
+        return self.heads(rnn_state[0], logits, cell_logits), (t + 1, rnn_state, cell_logits, windows)
 
     def call(self, latents: SceneLatents) -> PriorStatistics:
         """Statistics of every step, each given the inferred latents of the steps before it.
@@ -133,14 +156,19 @@ class PriorNetwork(keras.layers.Layer):
         Returns:
             Statistics, [B, T, ...] each.
         """
-        values = tf.concat([latents.shift_latent, latents.scale_latent, latents.what], -1)
+        windows = tf.concat([latents.shift_latent, latents.scale_latent], -1)
+        values = tf.concat([windows, latents.what], -1)
         previous = tf.pad(tf.transpose(values, [1, 0, 2])[:-1], [[1, 0], [0, 0], [0, 0]])
-        hiddens = self.cell.unroll(previous)
+        hiddens = tf.transpose(self.cell.unroll(previous), [1, 0, 2])
         presence_logits = tf.broadcast_to(self.presence_logits(), tf.shape(values)[:2])
         cell_logits = tf.zeros([0])
+        earlier = np.tri(self.num_steps, k=-1, dtype=np.float32)
         if self.placement is not None:
             weights = self.placement(latents.shift_latent, latents.scale_latent)  # [B, T, g, g]
-            earlier = np.tri(self.num_steps, k=-1, dtype=np.float32)
             flat = tf.reshape(weights, [-1, self.num_steps, self.placement.grid_size**2])
             cell_logits = tf.reshape(tf.matmul(earlier, flat), tf.shape(weights))
-        return self.heads(tf.transpose(hiddens, [1, 0, 2]), presence_logits, cell_logits)
+        statistics = self.heads(hiddens, presence_logits, cell_logits)
+        if not self.learn_scale:
+            return statistics
+        loc, log_scale = self._learned_scale(hiddens, latents.shift_latent, windows[:, tf.newaxis], earlier > 0.0)
+        return statistics._replace(scale_loc=loc, scale_log_scale=log_scale)

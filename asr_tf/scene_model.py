@@ -190,6 +190,7 @@ class SceneModel(SceneNetwork):
                 network.initial_state,
                 num_steps=self.num_steps,
                 what_size=self.what_size,
+                scale_fn=network.scale if network.learn_scale else None,
             )
             # The presence logits look at no latents, so that one path a scene is exact.
             count = tf.fill([num_samples], num_objects)

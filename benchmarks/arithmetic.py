@@ -93,7 +93,8 @@ def inference_flops(model: ASRModel, batch_size: int, count: int | None = None) 
     each += size["encoder"] + size["decoder"]
     code = model.num_steps**2  # running sum of the presence code
     looks = model.num_steps * sum(_second_look(model))
-    return 2 * batch_size * (_views(model) * _pooling(model) + sum(_localization(model)) + looks + code + present * each)
+    seen = _views(model) * _pooling(model) + sum(_localization(model))
+    return 2 * batch_size * (seen + looks + code + present * each)
 
 
 def training_step_flops(model: ASRModel, batch_size: int) -> int:

@@ -97,3 +97,21 @@ def test_log_prob_is_the_density_of_the_samples():
     error = scores.std(axis=0) / np.sqrt(len(scores))
     assert np.all(np.abs(scores.mean(axis=0)) < 5.0 * error + 1e-6)
     assert error.max() > 0.0
+
+
+def test_room_is_the_side_at_which_squares_meet():
+    """Against squares that grow pixel by pixel until they meet one of two earlier windows."""
+    placement = PairPlacement((40, 60), 5)
+    rng = np.random.default_rng(0)
+    centres, sides = rng.uniform(5.0, 35.0, (50, 3, 2)), rng.uniform(4.0, 12.0, (50, 3))  # (x, y), px
+    shift = np.arctanh(centres / [30.0, 20.0] - 1.0)
+    windows = np.concatenate([shift, np.log(sides / (40.0 - sides))[..., None]], -1).astype(np.float32)
+    room = placement.room(windows[:, 2, :2], windows, np.array([True, True, False]))[:, 0]
+    for i in range(50):
+        wanted = 2.0
+        for u in range(2):
+            grown = np.arange(0.0, 80.0, 0.01)
+            gap = np.abs(centres[i, 2] - centres[i, u]).max() - (grown + sides[i, u]) / 2.0
+            wanted = min(wanted, grown[np.argmax(gap < 0.0)] / sides[i, u])
+        np.testing.assert_allclose(room[i], wanted, atol=0.01)
+    np.testing.assert_array_equal(placement.room(windows[:, 0, :2], windows, np.zeros(3, bool)), np.full((50, 1), 2.0))
