@@ -35,7 +35,7 @@ class PriorNetwork(keras.layers.Layer):
         what_size: Z.
         rnn_units, head_units: widths of the LSTM and of the heads' hidden layer.
         scale_loc, scale_log_scale: the scale latent's normal, learned from there if `learn_scale`.
-        learn_scale: whether the scale latent's normal is the network's output; with a placement it knows the room there is.
+        learn_scale: whether the scale latent's normal is the network's output, given the room, if there is a placement.
         exact_count: the number of objects where every scene has the same; None learns p(n).
         placement: what weighs the cells of a grid by the windows before, None for a normal over the shift.
         name: Keras name.
