@@ -29,7 +29,7 @@ from asr_tf.layers import MLP, mean_pool
 from asr_tf.present import PresentSteps
 from asr_tf.scene import window_boxes
 from asr_tf.scene_model import SceneModel
-from asr_tf.second_look import LEAST_SLOPE
+from asr_tf.second_look import shift_step, without_windows
 from asr_tf.spatial_transformer import interpolate
 
 __all__ = ["Inference"]
@@ -131,10 +131,7 @@ class Inference(tf.Module):
         count = tf.argmax(count_probs, axis=-1, output_type=tf.int32)
         presence = code_of_count(count, self._num_steps)
         steps = PresentSteps(presence, gather=not self._portable)
-        shift_latent, scale_latent = steps.take(shift_latent), steps.take(scale_latent)
-        if self._second_look:
-            shift_latent, scale_latent = self._look_again(images, shift_latent, scale_latent, steps.scenes())
-        shift, scale = tf.tanh(shift_latent), tf.sigmoid(scale_latent)
+        shift, scale = tf.tanh(steps.take(shift_latent)), tf.sigmoid(steps.take(scale_latent))
         windows = window_boxes(shift, scale, self._canvas_size)
         glimpses = self._read(images, shift, scale, steps.scenes(), self._glimpse_size)
         what = tf.transpose(_through(self._encoder, glimpses))
@@ -171,16 +168,17 @@ class Inference(tf.Module):
     def _locate(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Presence logits [B, T], latents of shift [B, T, 2] and of scale [B, T, 1] of images [B, H, W].
 
-        `RecognitionNetwork.locate` without noise, without the standard deviations that it would be multiplied by, and
-        without the second look.
+        `RecognitionNetwork.locate` without noise and without the standard deviations that it would be multiplied by.
         """
-        seen = images if self._image_pool == 1 else mean_pool(images, self._image_pool)
-        projection = self._projection(tf.reshape(seen, [-1, self._pixels]), by_rows=True)
+        projection = self._project(images)
         hidden, cell = _update(projection)
         window: list[tf.Tensor] = []
         for_presence, shifts, scales = [], [], []
         for _ in range(self._num_steps):
             if window:
+                if self._second_look:
+                    images = without_windows(images, *map(tf.transpose, window), self._canvas_size)
+                    projection = self._project(images)
                 gates = projection + tf.matmul(self._gates, tf.concat([*window, hidden], 0))
                 hidden, cell = _update(gates, cell)
             shift_layer, scale_layer, *presence_layer = tf.split(self._heads(hidden), self._num_heads)
@@ -188,9 +186,11 @@ class Inference(tf.Module):
             for_scale = scale_layer + tf.matmul(self._from_shift, tf.tanh(shift_latent))
             scale_latent = self._bounded(self._scale(tf.nn.relu(for_scale)))
             window = [shift_latent, scale_latent]
+            if self._second_look:
+                window = self._look_again(images, *window)
             for_presence += presence_layer
-            shifts.append(shift_latent)
-            scales.append(scale_latent)
+            shifts.append(window[0])
+            scales.append(window[1])
         if self._presence is not None:
             logits = self._presence(tf.nn.relu(tf.concat(for_presence, 1)))
             logits = tf.transpose(tf.reshape(logits, [self._num_steps, -1]))
@@ -203,17 +203,21 @@ class Inference(tf.Module):
         centre, radius = self._scale_range
         return scale_latent if radius is None else centre + radius * tf.tanh((scale_latent - centre) / radius)
 
+    def _project(self, images: tf.Tensor) -> tf.Tensor:
+        """What the gates get from images [B, H, W], [4 * units, B]."""
+        seen = images if self._image_pool == 1 else mean_pool(images, self._image_pool)
+        return self._projection(tf.reshape(seen, [-1, self._pixels]), by_rows=True)
+
     def _look_again(
-        self, images: tf.Tensor, shift_latent: tf.Tensor, scale_latent: tf.Tensor, scenes: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """`SecondLook` at present objects only: corrected latents, [N, 2] and [N, 1]."""
-        shift, scale = tf.tanh(shift_latent), tf.sigmoid(scale_latent)
-        seen = self._read(images, shift, self._margin * scale, scenes, self._region_size)
-        moved, resized = tf.split(tf.transpose(_through(self._second_look, seen)), [2, 1], axis=-1)
-        height, width = self._canvas_size
-        half = scale * tf.constant([min(height, width) / width, min(height, width) / height])
-        step = half * tf.tanh(moved) / tf.maximum(1.0 - tf.square(shift), LEAST_SLOPE)
-        return shift_latent + step, self._bounded(scale_latent + resized)
+        self, images: tf.Tensor, shift_latent: tf.Tensor, scale_latent: tf.Tensor
+    ) -> list[tf.Tensor]:
+        """`SecondLook`: corrected latents, [2, B] and [1, B], of one window in each image [B, H, W]."""
+        shift, reach = tf.tanh(tf.transpose(shift_latent)), self._margin * tf.sigmoid(tf.transpose(scale_latent))
+        scenes = tf.range(tf.shape(images)[0])
+        seen = self._read(images, shift, reach, scenes, self._region_size)
+        moved, resized = tf.split(_through(self._second_look, seen), [2, 1])
+        step = shift_step(tf.transpose(moved), shift, reach, self._canvas_size)
+        return [shift_latent + tf.transpose(step), self._bounded(scale_latent + resized)]
 
     def _read(
         self, images: tf.Tensor, shift: tf.Tensor, scale: tf.Tensor, scenes: tf.Tensor, size: int

@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from asr_tf.autoencoder import ImageEncoder
@@ -24,7 +23,7 @@ from asr_tf.distributions import certain_presence_logits
 from asr_tf.layers import MLP, LSTMCell, mean_pool
 from asr_tf.recurrence import Product, unroll
 from asr_tf.scene import PosteriorStatistics, SceneLatents
-from asr_tf.second_look import SecondLook
+from asr_tf.second_look import SecondLook, without_windows
 from asr_tf.spatial_transformer import read_glimpses
 
 __all__ = ["LatentNoise", "RecognitionNetwork"]
@@ -256,15 +255,8 @@ class RecognitionNetwork(keras.layers.Layer):
         return self.scale_centre + self.scale_radius * tf.tanh(offset)
 
     def _blanked(self, images: tf.Tensor, decision: tf.Tensor) -> tf.Tensor:
-        """Images [B, H, W] less what lies in a window; no gradient goes to the window."""
-        height, width = self.canvas_size
-        half = 0.5 * min(height, width) * tf.sigmoid(decision[:, 2:3])
-        covered = []
-        for size, shift in ((height, decision[:, 1:2]), (width, decision[:, 0:1])):
-            away = tf.abs(np.arange(size, dtype=np.float32) + 0.5 - 0.5 * size * (1.0 + tf.tanh(shift)))
-            covered.append(tf.clip_by_value(half - away + 0.5, 0.0, 1.0))  # share of a pixel, for windows over a pixel
-        window = covered[0][:, :, tf.newaxis] * covered[1][:, tf.newaxis]
-        return images * tf.stop_gradient(1.0 - window)
+        """Images [B, H, W] less what lies in the windows decided on."""
+        return without_windows(images, decision[:, :2], decision[:, 2:3], self.canvas_size)
 
     @staticmethod
     def _fed_back(decision: tf.Tensor, hidden: tf.Tensor) -> tf.Tensor:

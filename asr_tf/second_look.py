@@ -10,16 +10,56 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from asr_tf.layers import MLP
 from asr_tf.recurrence import Product
 from asr_tf.spatial_transformer import read_glimpses
 
-__all__ = ["LEAST_SLOPE", "SecondLook"]
+__all__ = ["SecondLook", "shift_step", "without_windows"]
 
 # 1 - tanh(u)^2 is at least this at windows whose centre is on the canvas, but for the last two pixels of 100.
-LEAST_SLOPE = 0.05
+_LEAST_SLOPE = 0.05
+
+
+def shift_step(moved: tf.Tensor, shift: tf.Tensor, reach: tf.Tensor, canvas_size: tuple[int, int]) -> tf.Tensor:
+    """By how much a shift latent changes, along its tangent.
+
+    Args:
+        moved: float [..., 2], (x, y), what was said; its tanh is the move as a share of half the region.
+        shift: float [..., 2], the window's centre in canvas units.
+        reach: float [..., 1], side of the region / shorter canvas side.
+        canvas_size: (H, W) in pixels.
+
+    Returns:
+        float [..., 2].
+    """
+    height, width = canvas_size
+    half = reach * tf.constant([min(height, width) / width, min(height, width) / height])
+    return half * tf.tanh(moved) / tf.maximum(1.0 - tf.square(shift), _LEAST_SLOPE)
+
+
+def without_windows(
+    images: tf.Tensor, shift_latent: tf.Tensor, scale_latent: tf.Tensor, canvas_size: tuple[int, int]
+) -> tf.Tensor:
+    """Images less what lies in one window each, by the shares of pixels that it covers.
+
+    Args:
+        images: float [B, H, W].
+        shift_latent: float [B, 2], (x, y).
+        scale_latent: float [B, 1]; windows are over a pixel wide.
+        canvas_size: (H, W) in pixels.
+
+    Returns:
+        float [B, H, W]; no gradient goes to the windows.
+    """
+    half = 0.5 * min(canvas_size) * tf.sigmoid(scale_latent)
+    covered = []
+    for size, shift in zip(canvas_size, (shift_latent[:, 1:], shift_latent[:, :1]), strict=True):
+        away = tf.abs(np.arange(size, dtype=np.float32) + 0.5 - 0.5 * size * (1.0 + tf.tanh(shift)))
+        covered.append(tf.clip_by_value(half - away + 0.5, 0.0, 1.0))
+    return images * tf.stop_gradient(1.0 - covered[0][:, :, tf.newaxis] * covered[1][:, tf.newaxis])
 
 
 class SecondLook(keras.layers.Layer):
@@ -77,7 +117,6 @@ class SecondLook(keras.layers.Layer):
         Returns:
             The same, corrected.  The window's centre moves within the region looked at.
         """
-        height, width = self.canvas_size
         shift, scale = tf.tanh(shift_stats[..., :2]), tf.sigmoid(scale_stats[..., :1])
         where = tf.stop_gradient(shift), tf.stop_gradient(self.margin * scale)
         seen = tf.reshape(read_glimpses(images, *where, self.glimpse_size), [-1, self.glimpse_size**2])
@@ -85,7 +124,5 @@ class SecondLook(keras.layers.Layer):
         hidden = tf.nn.relu(product(tf.cast(seen, hidden_bias.dtype)) + hidden_bias)
         output = tf.cast(tf.matmul(hidden, output_kernel) + output_bias, tf.float32)
         moved, spread, resized = tf.split(output, [2, 2, 2], axis=-1)
-        # Half the region in canvas units, and from there to the latent, whose tanh is the shift.
-        half = self.margin * scale * tf.constant([min(height, width) / width, min(height, width) / height])
-        step = half * tf.tanh(moved) / tf.maximum(1.0 - tf.square(shift), LEAST_SLOPE)
+        step = shift_step(moved, shift, self.margin * scale, self.canvas_size)
         return shift_stats + tf.concat([step, spread], -1), scale_stats + resized

@@ -10,10 +10,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from benchmarks import results
+from benchmarks import reproduce
 
-PAGE = results.ROOT / "docs" / "PERFORMANCE.md"
-FILES = results.ROOT / "docs" / "performance"
+PAGE = reproduce.ROOT / "docs" / "PERFORMANCE.md"
+FILES = reproduce.ROOT / "docs" / "performance"
 
 # What the speed table shows: label, key of speed.json, what was asked for.
 _RATES = (
