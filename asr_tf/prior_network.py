@@ -20,6 +20,9 @@ from asr_tf.scene import PriorStatistics, SceneLatents
 
 __all__ = ["PriorNetwork"]
 
+# Of the room for a window, beside hidden units between -1 and 1.
+_ROOM_GAIN = 4.0
+
 # The step's number, the RNN's hidden state and cell, the logits of the grid's cells, and the windows so far.
 _PriorState = tuple[int, tuple[tf.Tensor, tf.Tensor], tf.Tensor, tf.Tensor]
 
@@ -107,7 +110,8 @@ class PriorNetwork(keras.layers.Layer):
         """Mean and log standard deviation of the scale latent, [..., 1] each; arguments as of `PairPlacement.room`."""
         if self.placement is not None:
             room = self.placement.room(shift_latent, earlier, is_there)
-            hidden = tf.concat([hidden, tf.cast(room, hidden.dtype)], -1)
+            sharpened = _ROOM_GAIN * (room - 1.0)  # what matters is whether there is room for a window of one size
+            hidden = tf.concat([hidden, tf.cast(sharpened, hidden.dtype)], -1)
         loc, log_scale = tf.split(tf.cast(self.scale_head(hidden), tf.float32), 2, axis=-1)
         return loc, log_scale
 
