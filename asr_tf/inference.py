@@ -177,7 +177,8 @@ class Inference(tf.Module):
         for _ in range(self._num_steps):
             if window:
                 if self._second_look:
-                    images = without_windows(images, *map(tf.transpose, window), self._canvas_size)
+                    shift, scale = map(tf.transpose, window)
+                    images = without_windows(images, shift, scale, self._canvas_size)
                     projection = self._project(images)
                 gates = projection + tf.matmul(self._gates, tf.concat([*window, hidden], 0))
                 hidden, cell = _update(gates, cell)

@@ -219,7 +219,9 @@ class RecognitionNetwork(keras.layers.Layer):
 
         hidden, cell = self.cell.update(projection)  # neither window nor hidden state yet
         decision = self._window(tf.matmul(hidden, of_heads), draws[0], weights)
-        kernels, given, state = [self.cell.kernel(), of_heads], (projection, weights), (cell,)
+        kernels = [self.cell.kernel(), of_heads]
+        given: tuple[Any, ...] = (projection, weights)
+        state: tuple[tf.Tensor, ...] = (cell,)
         if self.second_look is not None:
             looking, beside = self.second_look.kernel(), self.second_look.weights_beside()
             decision = self._corrected(images, decision, lambda seen: tf.matmul(seen, looking), beside)
@@ -241,6 +243,7 @@ class RecognitionNetwork(keras.layers.Layer):
         self, images: tf.Tensor, decision: tf.Tensor, product: Product, weights: Sequence[tf.Tensor]
     ) -> tf.Tensor:
         """The decision [B, 9] after the second look; its latents are the means."""
+        assert self.second_look is not None
         shift_stats, scale_stats = self.second_look.correct(
             images, decision[:, 3:7], decision[:, 7:], product, weights
         )

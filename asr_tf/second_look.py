@@ -84,7 +84,7 @@ class SecondLook(keras.layers.Layer):
         name: str = "second_look",
     ):
         super().__init__(name=name, autocast=False)  # latents stay float32
-        self.canvas_size, self.margin, self.glimpse_size = tuple(canvas_size), margin, glimpse_size
+        self.canvas_size, self.margin, self.glimpse_size = canvas_size, margin, glimpse_size
         self.mlp = MLP([glimpse_size**2, units, 6], "relu", "mlp")
         self.built = True
 
