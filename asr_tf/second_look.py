@@ -65,7 +65,7 @@ def without_windows(
 class SecondLook(keras.layers.Layer):
     """Corrects the normals over shift and scale latents, given what lies in and around the window.
 
-    The perceptron is in pieces, for use in `unroll`: a large product with `kernel`, and small `weights`.
+    The perceptron is in pieces, for use in `unroll`: a large product with `kernel`, and small `weights_beside`.
 
     Args:
         canvas_size: (H, W) in pixels.
