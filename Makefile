@@ -8,15 +8,13 @@
 #   make dist-clean the virtual environment too
 #
 # Settings, as in `make demo DEMO_MINUTES=10`: DEMO_MINUTES (training time), DEMO_SEED, DEMO_DIR,
-# PYTHON (interpreter for a new environment, 3.10 to 3.13), VENV (its folder), PYTEST_ARGS,
-# PYTEST_WORKERS (processes that share the tests; 0 for none).
+# PYTHON (interpreter for a new environment, 3.10 to 3.13), VENV (its folder), PYTEST_ARGS.
 
 VENV ?= .venv
 DEMO_MINUTES ?= 3
 DEMO_SEED ?= 0
 DEMO_DIR ?= runs/demo
 PYTEST_ARGS ?=
-PYTEST_WORKERS ?= 2
 
 # The first of these that runs and is of a version that TensorFlow has wheels for.
 FITS := import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))
@@ -30,7 +28,7 @@ BIN := $(VENV)/bin
 .PHONY: help demo test slow-test lint wheel clean clean-demo dist-clean
 
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile | sed -n '1,13p'
+	@sed -n 's/^# \{0,1\}//p' Makefile | sed -n '1,12p'
 
 # Some systems ship venv without ensurepip: the pip of the interpreter then fills the new environment.
 $(BIN)/python:
@@ -55,9 +53,8 @@ demo: $(VENV)/.installed
 	$(BIN)/asr_sample --workdir=$(DEMO_DIR) --num_samples=64 --seed=$(DEMO_SEED)
 	@echo "Everything is in $(DEMO_DIR): report.json, figures/, logs/ for TensorBoard. 'make clean-demo' removes it."
 
-# Files go to the workers as a whole, so that what a file sets up for its tests is set up once.
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest --numprocesses=$(PYTEST_WORKERS) --dist=loadfile $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 slow-test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)

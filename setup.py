@@ -54,7 +54,6 @@ SERVE = [
 TEST = [
     "hypothesis>=6.100,<7",
     "pytest>=8.0,<10",
-    "pytest-xdist>=3.5,<4",
     "pyyaml>=6.0,<7",
     "setuptools>=70.1",
     "wheel>=0.42",
