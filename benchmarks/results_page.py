@@ -134,7 +134,7 @@ def _goals(setting: str, minutes: float) -> list[_Goal]:
     if setting == "overlap3":
         return [
             _Goal(IOU, 0.75 if short else 0.80),
-            *([] if short else [_Goal(RECALL, 0.97)]),
+            _Goal(RECALL, 0.97),
             _Goal(BROKEN, 0.05, more=False),
         ]
     return [_Goal(COUNT, 0.97 if short else 0.99), _Goal(ALLOWED, 0.99)]
