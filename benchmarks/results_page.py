@@ -196,7 +196,7 @@ that their counts are right by construction.
 
 AIR and AIR-pPrior correct their windows by a second look in every setting, without which they count one too many
 ([method.md](method.md)); AIR-ASR has it in all settings but the digits' `count13` and `count14`. It takes 15 to 20 %
-of the steps that a minute has. Rates drift from hour to hour on a shared machine: the column of steps tells what a run got.
+of the steps that a minute has. Rates drift on a shared machine: the column of steps tells what a run got.
 """
 
 
