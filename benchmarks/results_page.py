@@ -194,7 +194,7 @@ A mean over several seeds has its standard deviation beside it. This page is wri
 an IoU of 0.5. In `overlap3` every scene has three objects and all models are told so (`ASRModel.exact_count`), so
 that their counts are right by construction.
 
-AIR and AIR-pPrior correct their windows by a second look in every setting, without which they count one too many
+AIR and AIR-pPrior correct their windows by a second look in every setting, without which they mostly count one too many
 ([method.md](method.md)); AIR-ASR has it in all settings but the digits' `count13` and `count14`. It takes 15 to 20 %
 of the steps that a minute has. Rates drift on a shared machine: the column of steps tells what a run got.
 """
