@@ -198,8 +198,9 @@ AIR and AIR-pPrior correct their windows by a second look in every setting, with
 ([method.md](method.md)); AIR-ASR has it in all settings but the digits' `count13` and `count14`. It takes 15 to 20 %
 of the steps that a minute has. Rates drift on a shared machine: the column of steps tells what a run got.
 
-The dSprites test scenes show shapes at orientations that are in no training scene (every fifth; the lines here are of 96
-sprites for training and 24 for test, of one size), so that their bounds lie well above the curves of training batches.
+The dSprites test scenes show shapes at orientations that are in no training scene (every fifth; the lines here are
+of 96 sprites for training and 24 for test, of one size), so that their bounds lie well above the curves of training
+batches.
 """
 
 
