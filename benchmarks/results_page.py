@@ -223,6 +223,10 @@ def page(rows: Sequence[Row]) -> str:
                 strip = f"{model}_{data}_{setting}_seed0_5min.png"
                 if (PICTURES / strip).is_file():
                     parts.append(f"{TITLES[model]}, sampled: ![samples](results/samples/{strip})\n")
+            run = {row["cell"].split("/")[0] for row in seen}
+            missing = [TITLES[model] for model in MODELS if model not in run]
+            if missing:
+                parts.append(f"Not run yet: {', '.join(missing)}.\n")
             if seen:
                 parts += ["Commands:\n", *sorted(_command(row) for row in seen), ""]
     return "\n".join(parts).rstrip() + "\n"
