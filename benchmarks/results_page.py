@@ -35,6 +35,10 @@ def _broken(row: Row) -> float | None:
     return row["broken_rules"][rule]["fraction"] if rule in row.get("broken_rules", {}) else None
 
 
+def _cores(row: Row) -> float | None:
+    return row.get("machine", {}).get("cpu_count")
+
+
 class _Metric(NamedTuple):
     title: str
     value: Callable[[Row], float | None]
@@ -59,6 +63,7 @@ _COLUMNS = (
     _Metric("squared error", _key("squared_error"), "{:.1f}"),
     BROKEN,
     _Metric("steps", _key("train_steps"), "{:,.0f}"),
+    _Metric("cores", _cores, "{:.0f}"),
 )
 
 
@@ -80,7 +85,7 @@ class _Group:
         if not values:
             return "-"
         text = metric.form.format(statistics.fmean(values))
-        if len(values) > 1:
+        if len(set(values)) > 1:
             text += " ± " + metric.form.format(statistics.stdev(values))
         return text
 
@@ -184,8 +189,9 @@ _INTRODUCTION = """# Results
 
 The comparison of Xu et al. (NeurIPS 2019): a plain VAE of the whole image, AIR with its fixed prior, AIR-pPrior with a
 learned prior, and AIR-ASR with the learned prior and the rules, on scenes of MNIST digits and dSprites shapes. All
-models get the same minutes of training on two cores, the same batches and the same evaluation on the same test images.
-A mean over several seeds has its standard deviation beside it. This page is written by
+models of one budget get the same minutes of training on as many cores, the same batches and the same evaluation on the
+same test images. Runs on one core went two at a time on a machine of two, so that all seeds could be run.
+A mean over several seeds has its standard deviation beside it, unless all are alike. This page is written by
 `python -m benchmarks.reproduce --table` from [results/cells.jsonl](results/cells.jsonl), whose lines
 `python -m benchmarks.reproduce --cell=MODEL/DATA/SETTING --seed=SEED --minutes=MINUTES` adds.
 
