@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 
 from absl import app, flags, logging
 
-from asr_tf import configuration
+from asr_tf import compile_cache, configuration
 
 __all__ = ["define_debug", "error_line", "launch", "require"]
 
@@ -87,10 +87,11 @@ def launch(
 
     def guarded(_: Sequence[str]) -> None:
         try:
-            _import_tensorflow()
-            if quiet:
-                logging.set_verbosity(logging.ERROR)
-            main()
+            with compile_cache.kept_programs():
+                _import_tensorflow()
+                if quiet:
+                    logging.set_verbosity(logging.ERROR)
+                main()
         except KeyboardInterrupt as interruption:
             print(f"\n{command}: interrupted {interruption}".rstrip() + ".", file=sys.stderr)
             sys.exit(_INTERRUPTED_STATUS)

@@ -35,7 +35,9 @@ _RATES = (
     ("import asr_tf beyond TensorFlow, s", "import_overhead_s", "0.5"),
     ("the same with the model's class, s", "import_overhead_with_model_s", ""),
     ("first training step, T = 6, s from the process's start", "first_step_s", "15"),
+    ("the same, compiled by an earlier process", "first_step_stored_s", ""),
     ("first training step, T = 4, s", "first_step_s_t4", "15"),
+    ("the same, compiled by an earlier process", "first_step_stored_s_t4", ""),
 )
 
 
@@ -49,7 +51,7 @@ def _table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 
 
 def _speed(figures: dict[str, Any]) -> str:
-    rows = [(label, _number(figures[key]), goal) for label, key, goal in _RATES]
+    rows = [(label, _number(figures[key]), goal) for label, key, goal in _RATES if key in figures]
     text = (
         f"`python -m benchmarks.speed`: one run, medians of {figures['rounds']} ([file](performance/speed.json)).\n"
         f"The limit was {figures['limit_gflops']:.0f} GFLOP/s (float32, {figures['limit_product']}), "
