@@ -23,6 +23,7 @@ TINY = (
     "ASRModel.head_units = 4",
     "ASRModel.encoder_units = (6,)",
     "ASRModel.decoder_units = (6,)",
+    "ASRModel.compile_inference = False",
     "train.batch_size = 2",
     "train.num_steps = 2",
     "train.validation_size = 2",
@@ -73,6 +74,7 @@ def test_every_model_runs_two_steps(model, tmp_path):
     assert ("boxes" in inferred) == (model != "models/vae.gin")
 
 
+@pytest.mark.slow  # continuous integration runs it as the demo
 def test_the_quickstart_runs_two_steps(tmp_path):
     assert train(tmp_path, "quickstart.gin")["steps"] == 2
 
