@@ -209,8 +209,8 @@ of 96 sprites for training and 24 for test, of one size), so that their bounds l
 batches.
 
 The learning rate peaks at 1.5e-3, in dSprites `count14` at 3e-3. There all models gain by it (with 1.5e-3 the bounds of
-AIR, AIR-pPrior and AIR-ASR were 235.7, 310.2 and 252.0 nats); in dSprites `count13` AIR-ASR counts worse with it (0.967),
-and with the digits' `count13` it gains nothing. These runs are in [results/trials.jsonl](results/trials.jsonl).
+AIR, AIR-pPrior and AIR-ASR were 235.7, 310.2 and 252.0 nats); in dSprites `count13` AIR-ASR counts worse with it
+(0.967), and with the digits' `count13` it gains nothing. These runs are in [results/trials.jsonl](results/trials.jsonl).
 """
 
 
