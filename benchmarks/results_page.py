@@ -43,6 +43,7 @@ class _Metric(NamedTuple):
     title: str
     value: Callable[[Row], float | None]
     form: str
+    varies: bool = True
 
 
 def _key(name: str) -> Callable[[Row], float | None]:
@@ -63,7 +64,7 @@ _COLUMNS = (
     _Metric("squared error", _key("squared_error"), "{:.1f}"),
     BROKEN,
     _Metric("steps", _key("train_steps"), "{:,.0f}"),
-    _Metric("cores", _cores, "{:.0f}"),
+    _Metric("cores", _cores, "{:.0f}", varies=False),
 )
 
 
@@ -85,7 +86,7 @@ class _Group:
         if not values:
             return "-"
         text = metric.form.format(statistics.fmean(values))
-        if len(set(values)) > 1:
+        if metric.varies and len(values) > 1:
             text += " ± " + metric.form.format(statistics.stdev(values))
         return text
 
@@ -191,7 +192,7 @@ The comparison of Xu et al. (NeurIPS 2019): a plain VAE of the whole image, AIR 
 learned prior, and AIR-ASR with the learned prior and the rules, on scenes of MNIST digits and dSprites shapes. All
 models of one budget get the same minutes of training on as many cores, the same batches and the same evaluation on the
 same test images. Runs on one core went two at a time on a machine of two, so that all seeds could be run.
-A mean over several seeds has its standard deviation beside it, unless all are alike. This page is written by
+A mean over several seeds has its standard deviation beside it. This page is written by
 `python -m benchmarks.reproduce --table` from [results/cells.jsonl](results/cells.jsonl), whose lines
 `python -m benchmarks.reproduce --cell=MODEL/DATA/SETTING --seed=SEED --minutes=MINUTES` adds.
 
