@@ -22,7 +22,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 
-__all__ = ["VARIABLE", "kept_programs"]
+__all__ = ["VARIABLE", "kept_programs", "usable_cpus"]
 
 VARIABLE = "ASR_TF_COMPILE_CACHE"
 MAX_BYTES = 2**29  # of a folder; the oldest programs go first
@@ -40,7 +40,7 @@ def kept_programs() -> Iterator[bool]:
 
     They lie in the folder that the environment variable ASR_TF_COMPILE_CACHE names, by default
     $XDG_CACHE_HOME/asr_tf/xla or ~/.cache/asr_tf/xla.  Does nothing where the variable is empty, where `TF_XLA_FLAGS`
-    names a folder already, or where none can be written: only the time of compilation depends on it.
+    names a folder already, or where none can be written or its name has a space: only the time of compilation depends on it.
 
     Yields:
         Whether programs are kept.
@@ -50,10 +50,13 @@ def kept_programs() -> Iterator[bool]:
     if not folder or _FLAG in flags:
         yield False
         return
-    store = pathlib.Path(folder).expanduser() / _kind()
     try:
-        private = _open(store)
-    except OSError:
+        store = pathlib.Path(folder).expanduser().absolute() / _kind()
+        # TensorFlow takes what follows a space for the next flag.
+        private = None if len(str(store).split()) > 1 else _open(store)
+    except (OSError, RuntimeError):  # the latter where there is no home folder
+        private = None
+    if private is None:
         yield False
         return
     os.environ["TF_XLA_FLAGS"] = f"{flags} {_FLAG}{private}".strip()
@@ -69,6 +72,11 @@ def kept_programs() -> Iterator[bool]:
         shutil.rmtree(private, ignore_errors=True)
 
 
+def usable_cpus() -> int | None:
+    """Processors that this process may use, of which a machine can have more."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
 def _default_folder() -> str:
     return os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "asr_tf", "xla")
 
@@ -76,7 +84,7 @@ def _default_folder() -> str:
 def _kind() -> str:
     """Name of the folder for programs that are right here: all that a program depends on but its source."""
     facts = [platform.machine(), *(os.environ.get(name, "") for name in ("XLA_FLAGS", "TF_XLA_FLAGS"))]
-    facts.append(str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()))
+    facts.append(str(usable_cpus()))
     facts += _facts("/proc/cpuinfo", ("flags", "Features", "model name"))
     for device in sorted(pathlib.Path("/proc/driver/nvidia").glob("**/information")):
         facts += _facts(device, ("Model",))

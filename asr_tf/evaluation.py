@@ -25,7 +25,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 from absl import logging
 
-from asr_tf import checks, plots
+from asr_tf import checks, compile_cache, plots
 from asr_tf.constraints import Constraint
 from asr_tf.data import DataSource, Scenes
 from asr_tf.measurement import measure, validation_metrics
@@ -96,7 +96,7 @@ def evaluate(
             "model": model.description(),
             "seeds": {"train": info["seed"], "evaluate": seed},
             "versions": _versions(),
-            "machine": {"cpu_count": _usable_cpus(), "platform": platform.platform()},
+            "machine": {"cpu_count": compile_cache.usable_cpus(), "platform": platform.platform()},
             "evaluate_seconds": time.perf_counter() - start,
         }
     )
@@ -105,11 +105,6 @@ def evaluate(
     partial.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     os.replace(partial, folder.report)
     return report
-
-
-def _usable_cpus() -> int | None:
-    """Processors that this process may use, of which a machine can have more."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def _read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:

@@ -191,8 +191,7 @@ _INTRODUCTION = """# Results
 The comparison of Xu et al. (NeurIPS 2019): a plain VAE of the whole image, AIR with its fixed prior, AIR-pPrior with a
 learned prior, and AIR-ASR with the learned prior and the rules, on scenes of MNIST digits and dSprites shapes. All
 models of one budget get the same minutes of training on as many cores, the same batches and the same evaluation on the
-same test images. Runs on one core went two at a time on a machine of two, so that all seeds could be run.
-A mean over several seeds has its standard deviation beside it. This page is written by
+same test images. A mean over several seeds has its standard deviation beside it. This page is written by
 `python -m benchmarks.reproduce --table` from [results/cells.jsonl](results/cells.jsonl), whose lines
 `python -m benchmarks.reproduce --cell=MODEL/DATA/SETTING --seed=SEED --minutes=MINUTES` adds.
 

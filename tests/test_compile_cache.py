@@ -120,12 +120,14 @@ def test_other_flags_of_tensorflow_stay(folder, monkeypatch):
         assert os.environ["TF_XLA_FLAGS"].startswith("--tf_xla_clustering_debug --tf_xla_persistent_cache_directory=")
 
 
-@pytest.mark.parametrize("case", ["empty variable", "folder of the user's", "a file in the way"])
+@pytest.mark.parametrize("case", ["empty variable", "folder of the user's", "a file in the way", "a space"])
 def test_without_a_folder_nothing_happens(folder, monkeypatch, case):
     if case == "empty variable":
         monkeypatch.setenv(compile_cache.VARIABLE, "")
     elif case == "folder of the user's":
         monkeypatch.setenv("TF_XLA_FLAGS", "--tf_xla_persistent_cache_directory=/theirs")
+    elif case == "a space":
+        monkeypatch.setenv(compile_cache.VARIABLE, str(folder / "two words"))
     else:
         folder.write_text("a file")
     before = os.environ.get("TF_XLA_FLAGS")
