@@ -40,7 +40,8 @@ def kept_programs() -> Iterator[bool]:
 
     They lie in the folder that the environment variable ASR_TF_COMPILE_CACHE names, by default
     $XDG_CACHE_HOME/asr_tf/xla or ~/.cache/asr_tf/xla.  Does nothing where the variable is empty, where `TF_XLA_FLAGS`
-    names a folder already, or where none can be written or its name has a space: only the time of compilation depends on it.
+    names a folder already, or where none can be written or its name has a space: only the time of
+    compilation depends on it.
 
     Yields:
         Whether programs are kept.
