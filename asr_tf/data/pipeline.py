@@ -33,6 +33,17 @@ def _known(scenes: Scenes) -> dict[str, tf.Tensor]:
         return {key: tf.constant(array) for key, array in arrays.items() if array is not None}
 
 
+def _fixed(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """The data set without TensorFlow's search for buffer sizes and threads: ours are given.
+
+    The search sleeps for twice as long each time, 10 ms, 20 ms, up to a minute, and an iterator that `fit` or
+    `evaluate` is done with isn't deleted before it wakes up: calls of 6 and of 11 s took 10.2 and 20.5 s.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.with_options(options)
+
+
 def _finish(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     return {**batch, "image": tf.cast(batch["image"], tf.float32) / 255.0}
 
@@ -82,7 +93,7 @@ def training_dataset(
         return _finish({key: tf.gather(tensor, shuffled) for key, tensor in tensors.items()})
 
     dataset = tf.data.Dataset.counter(start=start_step)
-    return dataset.map(gather, num_parallel_calls=2, deterministic=True).prefetch(8)
+    return _fixed(dataset.map(gather, num_parallel_calls=2, deterministic=True).prefetch(8))
 
 
 def evaluation_dataset(scenes: Scenes, batch_size: int) -> tf.data.Dataset:
@@ -104,4 +115,4 @@ def evaluation_dataset(scenes: Scenes, batch_size: int) -> tf.data.Dataset:
         return _finish({key: tensor[start : start + batch_size] for key, tensor in tensors.items()})
 
     dataset = tf.data.Dataset.range(-(-num_scenes // batch_size))
-    return dataset.map(cut, num_parallel_calls=2, deterministic=True).prefetch(2)
+    return _fixed(dataset.map(cut, num_parallel_calls=2, deterministic=True).prefetch(2))

@@ -79,9 +79,18 @@ def sample_placement(logits: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     grid_size = logits.shape[-1]
     cell_seed, noise_seed = tf.unstack(tf.random.split(seed, 2))
     flat = tf.reshape(logits, [-1, grid_size**2])
-    tiny = np.finfo(flat.dtype.as_numpy_dtype).tiny
-    uniform = tf.random.stateless_uniform(tf.shape(flat), cell_seed, minval=tiny, maxval=1.0, dtype=flat.dtype)
-    cell = tf.argmax(flat - tf.math.log(-tf.math.log(uniform)), axis=-1, output_type=tf.int32)
-    place = tf.stack([cell % grid_size, cell // grid_size], axis=-1)  # [N, 2], column and row
+    uniform = tf.random.stateless_uniform([tf.shape(flat)[0], 2], cell_seed, dtype=flat.dtype)
+    # A row by what its cells weigh together, then a cell of it: two short sums instead of noise for every cell.
+    weights = tf.reshape(tf.nn.softmax(flat), [-1, grid_size, grid_size])
+    row = _index_at(tf.reduce_sum(weights, axis=-1), uniform[:, 0])
+    column = _index_at(tf.gather(weights, row, batch_dims=1), uniform[:, 1])
+    place = tf.stack([column, row], axis=-1)  # [N, 2]
     means, spreads = (tf.gather(tf.cast(values, flat.dtype), place) for values in _cells(grid_size))
     return means + spreads * tf.random.stateless_normal(tf.shape(place), noise_seed, dtype=flat.dtype)
+
+
+def _index_at(weights: tf.Tensor, quantile: tf.Tensor) -> tf.Tensor:
+    """int32 [N], where the running sums of weights [N, M] pass a share of them all, [N] in [0, 1)."""
+    sums = tf.cumsum(weights, axis=-1)
+    passed = tf.reduce_sum(tf.cast(sums <= quantile[:, tf.newaxis] * sums[:, -1:], tf.int32), axis=-1)
+    return tf.minimum(passed, weights.shape[-1] - 1)  # the product above may be rounded up to the whole sum

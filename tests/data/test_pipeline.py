@@ -83,6 +83,13 @@ def test_evaluation_goes_through_once_in_order():
     np.testing.assert_allclose(image, scenes.images / np.float32(255), rtol=1e-6)
 
 
+def test_nothing_searches_for_buffer_sizes():
+    """TensorFlow's search for them would hold up the end of `fit` and `evaluate`, by up to a minute."""
+    scenes = Scenes(images=np.zeros((4, 8, 8, 1), np.uint8))
+    for dataset in (training_dataset(scenes, 2, seed=0), evaluation_dataset(scenes, 2)):
+        assert dataset.options().autotune.enabled is False
+
+
 def test_wrong_arguments():
     with pytest.raises(ValueError, match="batch_size must be a number above 0, got 0"):
         training_dataset(_scenes(3), 0, 0)
