@@ -21,16 +21,15 @@ import math
 from collections.abc import Callable
 
 import keras
-import numpy as np
 import tensorflow as tf
 
+from asr_tf.crops import interpolate_evenly, write_in_boxes
 from asr_tf.distributions import PresenceCode, certain_presence_logits, code_of_count
 from asr_tf.layers import MLP, mean_pool
 from asr_tf.present import PresentSteps
 from asr_tf.scene import window_boxes
 from asr_tf.scene_model import SceneModel
 from asr_tf.second_look import shift_step, without_windows
-from asr_tf.spatial_transformer import interpolate
 
 __all__ = ["Inference"]
 
@@ -229,7 +228,9 @@ class Inference(tf.Module):
         """
         half_extent = scale * (0.5 * min(self._canvas_size) * (1.0 - 1.0 / size))  # to the centres of the outer parts
         centre = (shift[:, ::-1] + 1.0) * (0.5 * tf.constant(self._canvas_size, tf.float32)) - 0.5
-        return self._interpolate(images, scenes, centre - half_extent, centre + half_extent, (size, size))
+        return interpolate_evenly(
+            images, scenes, centre - half_extent, centre + half_extent, (size, size), portable=self._portable
+        )
 
     def _draw(self, what: tf.Tensor, boxes: tf.Tensor) -> tf.Tensor:
         """Each of N objects on a canvas of its own, [N, H, W], from appearances [N, Z] and boxes [N, 4]."""
@@ -237,44 +238,7 @@ class Inference(tf.Module):
         hidden = _through(self._decoder, what)
         logits = tf.matmul(hidden, self._pixel_kernel, transpose_a=bool(self._decoder))
         objects = tf.reshape(tf.sigmoid(tf.nn.bias_add(logits, self._pixel_bias)), [-1, side, side])
-        starts, ends = self._edges_px(boxes)
-        # Floor on the side: a box under a hundredth of a pixel would divide by nothing.
-        parts_per_pixel = float(side) / tf.maximum(ends - starts, 1e-2)
-        canvas = tf.constant(self._canvas_size, tf.float32)
-        first, last = ((pixel - starts) * parts_per_pixel - 0.5 for pixel in (0.5, canvas - 0.5))
-        return self._interpolate(objects, tf.range(tf.shape(objects)[0]), first, last, self._canvas_size)
-
-    def _edges_px(self, boxes: tf.Tensor) -> list[tf.Tensor]:
-        """Upper left and lower right corners as (y, x), [N, 2] each."""
-        return [edges * tf.constant(self._canvas_size, tf.float32) for edges in tf.split(boxes, 2, axis=-1)]
-
-    def _interpolate(
-        self, values: tf.Tensor, index: tf.Tensor, first: tf.Tensor, last: tf.Tensor, size: tuple[int, int]
-    ) -> tf.Tensor:
-        """Bilinear interpolation at the crossings of evenly spaced rows and columns; zero outside the values.
-
-        Args:
-            values: float32 [M, P, Q].
-            index: int32 [N], which of the values.
-            first, last: float32 [N, 2], the first and last row and column, in indices of the values.
-            size: how many rows and columns.
-
-        Returns:
-            float32 [N, *size].
-        """
-        if self._portable:
-            steps = (last - first) / tf.constant([max(number - 1.0, 1.0) for number in size])
-            lines = (first[:, i, None] + steps[:, i, None] * np.arange(n, dtype=np.float32) for i, n in enumerate(size))
-            return interpolate(tf.gather(values, index), *lines)
-        # A zero around all, for the fall-off beyond the edges, and more, so that the kernel's positions, which are
-        # shares of the extent, are powers of two times ours: rounding them twice would cost a digit.
-        sides = values.shape[1:].as_list()
-        intervals = [1 << side.bit_length() for side in sides]
-        around = [(1, interval - side) for interval, side in zip(intervals, sides, strict=True)]
-        padded = tf.pad(values, [(0, 0), *around])[..., tf.newaxis]
-        boxes = tf.concat([(first + 1.0) / intervals, (last + 1.0) / intervals], -1)
-        boxes = tf.where(tf.math.is_finite(boxes), boxes, -1.0)  # the kernel reads anywhere in memory for NaN
-        return tf.squeeze(tf.image.crop_and_resize(padded, boxes, index, size), -1)
+        return write_in_boxes(objects, boxes, self._canvas_size, portable=self._portable)
 
 
 def _through(layers: list[_Layer], rows: tf.Tensor) -> tf.Tensor:

@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from asr_tf import objective
 from asr_tf.checks import check_images, check_positive, check_range
+from asr_tf.crops import write_in_boxes
 from asr_tf.distributions import (
     AIRScenePrior,
     AutoregressiveScenePrior,
@@ -171,7 +172,11 @@ class SceneModel(SceneNetwork):
         steps = PresentSteps(presence, self.skip_absent)
         shift, scale = tf.tanh(latents.shift_latent), tf.sigmoid(latents.scale_latent)
         objects = self.decoder(steps.take(latents.what))
-        drawn = write_objects(objects, steps.take(shift), steps.take(scale), self.canvas_size)
+        windows = steps.take(shift), steps.take(scale)
+        if self.skip_absent:
+            drawn = write_in_boxes(objects, window_boxes(*windows, self.canvas_size), self.canvas_size)
+        else:
+            drawn = write_objects(objects, *windows, self.canvas_size)
         return {
             "images": tf.clip_by_value(steps.sum(drawn), 0.0, 1.0)[..., tf.newaxis],
             "count": tf.cast(tf.reduce_sum(presence, axis=-1), tf.int32),

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from asr_tf.crops import write_in_boxes
+from asr_tf.scene import window_boxes
 from asr_tf.spatial_transformer import read_glimpses, write_objects
 
 CANVASES = [(50, 50), (12, 17), (20, 9)]
@@ -73,6 +75,10 @@ def test_write_equals_slow_bilinear_reference(canvas_size):
         slow_write(*args, canvas_size) for args in zip(objects, shift, scale[:, 0], strict=True)
     ]
     np.testing.assert_allclose(written, expected, atol=2e-5)
+    boxes = window_boxes(tf.constant(shift), tf.constant(scale), canvas_size)
+    for portable in (False, True):
+        cropped = write_in_boxes(tf.constant(objects), boxes, canvas_size, portable).numpy()
+        np.testing.assert_allclose(cropped, expected, atol=2e-5)
 
 
 def test_a_window_on_pixel_borders_copies_exactly():

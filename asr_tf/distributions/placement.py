@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from asr_tf.distributions.gaussian import normal_log_prob
+from asr_tf.sums import running_sum
 
 __all__ = ["cell_centres", "normal_cell_logits", "placement_log_prob", "sample_placement"]
 
@@ -91,6 +92,6 @@ def sample_placement(logits: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
 
 def _index_at(weights: tf.Tensor, quantile: tf.Tensor) -> tf.Tensor:
     """int32 [N], where the running sums of weights [N, M] pass a share of them all, [N] in [0, 1)."""
-    sums = tf.cumsum(weights, axis=-1)
+    sums = running_sum(weights)
     passed = tf.reduce_sum(tf.cast(sums <= quantile[:, tf.newaxis] * sums[:, -1:], tf.int32), axis=-1)
     return tf.minimum(passed, weights.shape[-1] - 1)  # the product above may be rounded up to the whole sum
