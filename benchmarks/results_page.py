@@ -202,7 +202,8 @@ that their counts are right by construction.
 
 AIR and AIR-pPrior correct their windows by a second look in every setting, without which they mostly count one too many
 ([method.md](method.md)); AIR-ASR has it in all settings but the digits' `count13` and `count14`. It takes 15 to 20 %
-of the steps that a minute has. Rates drift on a shared machine: the column of steps tells what a run got.
+of the steps that a minute has. Rates drift on a shared machine: the column of steps tells what a run got. Runs on one
+core went two at a time on a machine of two.
 
 The dSprites test scenes show shapes at orientations that are in no training scene (every fifth; the lines here are
 of 96 sprites for training and 24 for test, of one size), so that their bounds lie well above the curves of training
