@@ -8,13 +8,14 @@
 #   make dist-clean the virtual environment too
 #
 # Settings, as in `make demo DEMO_MINUTES=10`: DEMO_MINUTES (training time), DEMO_SEED, DEMO_DIR,
-# PYTHON (interpreter for a new environment, 3.10 to 3.13), VENV (its folder), PYTEST_ARGS.
+# PYTHON (interpreter for a new environment, 3.10 to 3.13), VENV (its folder), PYTEST_ARGS, TEST_PROCESSES.
 
 VENV ?= .venv
 DEMO_MINUTES ?= 3
 DEMO_SEED ?= 0
 DEMO_DIR ?= runs/demo
 PYTEST_ARGS ?=
+TEST_PROCESSES ?= 2
 
 # The first of these that runs and is of a version that TensorFlow has wheels for.
 FITS := import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))
@@ -54,7 +55,7 @@ demo: $(VENV)/.installed
 	@echo "Everything is in $(DEMO_DIR): report.json, figures/, logs/ for TensorBoard. 'make clean-demo' removes it."
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile $(PYTEST_ARGS)
 
 slow-test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)

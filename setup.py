@@ -54,6 +54,7 @@ SERVE = [
 TEST = [
     "hypothesis>=6.100,<7",
     "pytest>=8.0,<10",
+    "pytest-xdist>=3.6,<4",
     "pyyaml>=6.0,<7",
     "setuptools>=70.1",
     "wheel>=0.42",

@@ -213,8 +213,8 @@ The learning rate peaks at 1.5e-3, in dSprites `count14` at 3e-3. There all mode
 AIR, AIR-pPrior and AIR-ASR were 235.7, 310.2 and 252.0 nats); in dSprites `count13` AIR-ASR counts worse with it
 (0.967), and with the digits' `count13` it gains nothing. AIR-ASR's bound on dSprites `count14` was 223.6 and 220.9 nats
 in two runs, and with a quarter more steps 217.3 without `TightWindows`, 211.1 with `CountInSet.strength = 5`: runs
-differ so much that no rule can be blamed. Nor can the learned prior of the scale: side by side, one core each, 8 minutes
-and 3,300 steps gave 253.8 with it and 260.2 without. They are in [results/trials.jsonl](results/trials.jsonl).
+differ so much that no rule can be blamed. Nor can the learned prior of the scale: side by side, one core each, 8
+minutes and 3,300 steps gave 253.8 with it and 260.2 without. They are in [results/trials.jsonl](results/trials.jsonl).
 """
 
 
