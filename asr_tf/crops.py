@@ -1,7 +1,7 @@
 """Reads windows and draws objects by TensorFlow's kernel for bilinear crops, where XLA doesn't compile the graph.
 
 The numbers are those of `asr_tf.spatial_transformer`, whose products XLA compiles and differentiates.  The kernel looks
-only at the four values around each point, but has no program for accelerators in XLA, and none in LiteRT.
+only at the four values around each point, but neither XLA nor LiteRT has it.
 """
 
 from __future__ import annotations
