@@ -84,7 +84,13 @@ def _load_prepared(
         # One line instead of TFDS's bars, several of which share a terminal badly.
         tfds.disable_progress_bar()
         print(f"Preparing {builder_name}/{config} in {builder.data_dir} (once).", file=sys.stderr)
-        builder.download_and_prepare(download_config=download_config)
+        try:
+            builder.download_and_prepare(download_config=download_config)
+        except FileExistsError:
+            # Another process has put it there meanwhile, as where two runs start at once.
+            builder = builder_class(data_dir=data_dir, config=config)
+            if not builder.is_prepared():
+                raise
 
     most_objects = builder.builder_config.settings.most_objects
     dataset = builder.as_dataset(split=split, shuffle_files=False)

@@ -47,6 +47,20 @@ def test_configurations_are_the_papers():
         assert configs["overlap3"].scale_range == (0.6, 0.6)
 
 
+def test_two_runs_may_prepare_a_data_set_at_once(tmp_path, monkeypatch):
+    """The one that ends later uses what the other has put there."""
+    generate = MultiSprites._split_generators
+    loaded = []
+
+    def overtaken(self, *args, **options):
+        monkeypatch.setattr(MultiSprites, "_split_generators", generate)
+        loaded.append(load_scenes("multi_sprites/count13", "test", tmp_path))
+        return generate(self, *args, **options)
+
+    monkeypatch.setattr(MultiSprites, "_split_generators", overtaken)
+    np.testing.assert_array_equal(load_scenes("multi_sprites/count13", "test", tmp_path).images, loaded[0].images)
+
+
 def test_what_was_synthesized_comes_back(tmp_path):
     """A written data set, read again, is what synthesis gives for the split's bank and seed; twice."""
     settings = MultiSprites.builder_configs["count14"].settings
