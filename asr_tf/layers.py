@@ -191,7 +191,12 @@ class LSTMCell(keras.layers.Layer):
 
     @staticmethod
     def update(gates: tf.Tensor, cell: tf.Tensor | float = 0.0) -> tuple[tf.Tensor, tf.Tensor]:
-        """The next hidden state and cell [B, units] from the gates [B, 4 * units] and the cell, at first zero."""
-        enter, forget, candidate, leave = tf.split(gates, 4, axis=-1)
-        cell = tf.sigmoid(forget) * cell + tf.sigmoid(enter) * tf.tanh(candidate)
-        return tf.sigmoid(leave) * tf.tanh(cell), cell
+        """The next hidden state and cell [B, units] from the gates [B, 4 * units] and the cell, at first zero.
+
+        The logistic function is taken of all gates, the candidate's included, which has no use for it: XLA then makes a
+        kernel of it that is vectorized, and what of three gates apart goes into one kernel isn't.
+        """
+        candidate = tf.split(gates, 4, axis=-1)[2]
+        enter, forget, _, leave = tf.split(tf.sigmoid(gates), 4, axis=-1)
+        cell = forget * cell + enter * tf.tanh(candidate)
+        return leave * tf.tanh(cell), cell

@@ -22,7 +22,7 @@ from asr_tf.autoencoder import ImageEncoder
 from asr_tf.distributions import certain_presence_logits
 from asr_tf.layers import MLP, LSTMCell, mean_pool
 from asr_tf.recurrence import Product, unroll
-from asr_tf.scene import PosteriorStatistics, SceneLatents
+from asr_tf.scene import PosteriorStatistics, SceneLatents, steps_first
 from asr_tf.second_look import SecondLook, without_windows
 from asr_tf.spatial_transformer import read_glimpses
 
@@ -215,7 +215,7 @@ class RecognitionNetwork(keras.layers.Layer):
             tf.cast(scale_head.dense_1.kernel, dtype),
             tf.cast(scale_head.dense_1.bias, dtype),
         )
-        draws = tf.transpose(tf.concat([noise.shift, noise.scale], -1), [1, 0, 2])  # [T, B, 3]
+        draws = steps_first(tf.concat([noise.shift, noise.scale], -1))  # [T, B, 3]
 
         hidden, cell = self.cell.update(projection)  # neither window nor hidden state yet
         decision = self._window(tf.matmul(hidden, of_heads), draws[0], weights)
@@ -232,7 +232,7 @@ class RecognitionNetwork(keras.layers.Layer):
             state = (self._fed_back(decision, hidden), *state)
             _, rest = unroll(self._step, kernels, given, state, draws[1:], self.num_steps - 1)
             hiddens, decisions = tf.concat([hiddens, rest[0]], 0), tf.concat([decisions, rest[1]], 0)
-        return tf.transpose(hiddens, [1, 0, 2]), tf.transpose(decisions, [1, 0, 2])
+        return steps_first(hiddens), steps_first(decisions)
 
     def _pooled(self, images: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
         """What the LSTM sees of images [B, H, W], [B, pixels]."""

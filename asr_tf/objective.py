@@ -30,7 +30,13 @@ from asr_tf.distributions import (
     placement_log_prob,
 )
 from asr_tf.distributions.presence import relaxed_kl_estimate
-from asr_tf.scene import ObjectiveTerms, PosteriorStatistics, PriorStatistics, SceneLatents
+from asr_tf.scene import (
+    ObjectiveTerms,
+    PosteriorStatistics,
+    PriorStatistics,
+    SceneLatents,
+    steps_first,
+)
 
 __all__ = [
     "ESTIMATORS",
@@ -50,20 +56,20 @@ NegativeLogLikelihood = Callable[[tf.Tensor], tf.Tensor]
 
 
 def canvases_by_count(drawn: tf.Tensor) -> tf.Tensor:
-    """Sums of the first k objects, k = 1..T, from each step's drawing: float [B, T, H, W] both.
+    """Sums of the first k objects, k = 1..T, from each step's drawing: float [T, B, H, W] both.
 
-    One product with a triangle of ones: TensorFlow's own running sum along an inner axis takes ten times as long.
+    One product with a triangle of ones, for which the steps must come first: nothing is copied then.
     """
-    num_steps, height, width = drawn.shape[1:]
+    num_steps, _, height, width = drawn.shape
     first = np.tri(num_steps, dtype=drawn.dtype.as_numpy_dtype)
-    flat = tf.matmul(first, tf.reshape(drawn, [-1, num_steps, height * width]))
-    return tf.reshape(flat, [-1, num_steps, height, width])
+    flat = tf.matmul(first, tf.reshape(drawn, [num_steps, -1]))
+    return tf.reshape(flat, [num_steps, -1, height, width])
 
 
 def _nll_by_count(drawn: tf.Tensor, nll: NegativeLogLikelihood) -> tf.Tensor:
     """-log p(x | the first k objects), k = 0..T, [B, T + 1].  The empty canvas is apart: it is constant."""
-    empty = nll(tf.zeros_like(drawn[:, :1]))
-    return tf.concat([empty, nll(canvases_by_count(drawn))], axis=1)
+    empty = nll(tf.zeros_like(drawn[:1]))
+    return tf.transpose(tf.concat([empty, nll(canvases_by_count(drawn))], axis=0))
 
 
 def running_presence(relaxed: tf.Tensor) -> tf.Tensor:
@@ -94,7 +100,9 @@ def _continuous_kls(
         )
     else:
         entropy = tf.reduce_sum(posterior.shift_log_scale, -1) + math.log(2.0 * math.pi * math.e)
-        shift = -entropy - placement_log_prob(shift_latent, prior.shift_logits)
+        # Steps first, as the learned prior makes the logits: XLA then leaves out both transpositions.
+        log_prob = placement_log_prob(steps_first(shift_latent), steps_first(prior.shift_logits))
+        shift = -entropy - steps_first(log_prob)
     scale = normal_kl(posterior.scale_loc, posterior.scale_log_scale, prior.scale_loc, prior.scale_log_scale)
     what = normal_kl(posterior.what_loc, posterior.what_log_scale, 0.0, 0.0)
     steps = (shift, tf.reduce_sum(scale, axis=-1), tf.reduce_sum(what, axis=-1))
@@ -114,8 +122,8 @@ def enumerated_terms(
     Args:
         posterior: statistics of q, [B, T, ...] each.
         prior: statistics of p given the sampled latents, [B, T, ...] each.
-        drawn: float [B, T, H, W], each step's object on a canvas of its own.
-        nll: canvases [B, K, H, W] to -log p(x | canvas) [B, K].
+        drawn: float [T, B, H, W], each step's object on a canvas of its own.
+        nll: canvases [K, B, H, W] to -log p(x | canvas) [K, B].
         shift_latent: float [B, T, 2], the samples; needed where the prior's shift is a mixture.
 
     Returns:
@@ -157,9 +165,9 @@ def concrete_terms(
     relaxed = q_code.sample(seed=seed)
     presence = running_presence(relaxed)
     shift, scale, what = _continuous_kls(posterior, prior, presence, shift_latent)
-    canvas = tf.reduce_sum(presence[..., tf.newaxis, tf.newaxis] * drawn, axis=1, keepdims=True)
+    canvas = tf.reduce_sum(tf.transpose(presence)[..., tf.newaxis, tf.newaxis] * drawn, axis=0, keepdims=True)
     return ObjectiveTerms(
-        nll=nll(canvas)[:, 0],
+        nll=nll(canvas)[0],
         kl_count=relaxed_kl_estimate(q_code, p_code, relaxed),
         kl_shift=shift,
         kl_scale=scale,

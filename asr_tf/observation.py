@@ -54,5 +54,5 @@ def negative_log_likelihood(
     else:
         check_positive("background", background)
         means = tf.clip_by_value(canvases, background, _CEILING)
-        pixels = -(images * tf.math.log(means) + (1.0 - images) * tf.math.log1p(-means))
+        pixels = -(images * tf.math.log(means) + (1.0 - images) * tf.math.log(1.0 - means))
     return tf.reduce_sum(pixels, axis=[-2, -1])

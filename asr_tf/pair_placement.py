@@ -61,8 +61,8 @@ class PairPlacement(keras.layers.Layer):
         away = tf.abs(cell_centres(self.grid_size) - tf.tanh(shift_latent)[..., tf.newaxis])
         away /= sides[..., tf.newaxis]  # [..., 2, g]
         within = tf.sigmoid((_DISTANCES - away[..., tf.newaxis]) / _WIDTH)  # [..., 2, g, K]
-        heights = _GAIN * tf.convert_to_tensor(self.heights)
-        return -tf.matmul(within[..., 1, :, :] * heights, within[..., 0, :, :], transpose_b=True)
+        heights = -_GAIN * tf.convert_to_tensor(self.heights)
+        return tf.matmul(within[..., 1, :, :] * heights, within[..., 0, :, :], transpose_b=True)
 
     def room(self, shift_latent: tf.Tensor, earlier: tf.Tensor, is_there: tf.Tensor) -> tf.Tensor:
         """How large a window may be there before it meets an earlier one, in sides of that one.

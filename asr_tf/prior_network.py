@@ -16,7 +16,7 @@ import tensorflow as tf
 from asr_tf.distributions import certain_presence_logits, normal_cell_logits
 from asr_tf.layers import MLP, LSTMCell
 from asr_tf.pair_placement import PairPlacement
-from asr_tf.scene import PriorStatistics, SceneLatents
+from asr_tf.scene import PriorStatistics, SceneLatents, steps_first
 
 __all__ = ["PriorNetwork"]
 
@@ -160,19 +160,21 @@ class PriorNetwork(keras.layers.Layer):
         Returns:
             Statistics, [B, T, ...] each.
         """
-        windows = tf.concat([latents.shift_latent, latents.scale_latent], -1)
-        values = tf.concat([windows, latents.what], -1)
-        previous = tf.pad(tf.transpose(values, [1, 0, 2])[:-1], [[1, 0], [0, 0], [0, 0]])
-        hiddens = tf.transpose(self.cell.unroll(previous), [1, 0, 2])
-        presence_logits = tf.broadcast_to(self.presence_logits(), tf.shape(values)[:2])
+        # Steps come first until the end, as the loop and the sums over earlier steps want them.
+        shift_latent, scale_latent, what = (steps_first(part) for part in latents[1:])
+        windows = tf.concat([shift_latent, scale_latent], -1)
+        previous = tf.pad(tf.concat([windows, what], -1)[:-1], [[1, 0], [0, 0], [0, 0]])
+        hiddens = self.cell.unroll(previous)
+        presence_logits = tf.broadcast_to(self.presence_logits()[:, tf.newaxis], tf.shape(windows)[:2])
         cell_logits = tf.zeros([0])
         earlier = np.tri(self.num_steps, k=-1, dtype=np.float32)
         if self.placement is not None:
-            weights = self.placement(latents.shift_latent, latents.scale_latent)  # [B, T, g, g]
-            flat = tf.reshape(weights, [-1, self.num_steps, self.placement.grid_size**2])
-            cell_logits = tf.reshape(tf.matmul(earlier, flat), tf.shape(weights))
+            weights = self.placement(shift_latent, scale_latent)  # [T, B, g, g]
+            sums = tf.matmul(earlier, tf.reshape(weights, [self.num_steps, -1]))
+            cell_logits = tf.reshape(sums, [self.num_steps, -1, *weights.shape[2:]])
         statistics = self.heads(hiddens, presence_logits, cell_logits)
-        if not self.learn_scale:
-            return statistics
-        loc, log_scale = self._learned_scale(hiddens, latents.shift_latent, windows[:, tf.newaxis], earlier > 0.0)
-        return statistics._replace(scale_loc=loc, scale_log_scale=log_scale)
+        if self.learn_scale:
+            others = steps_first(windows)[tf.newaxis]  # [1, B, T, 3]
+            loc, log_scale = self._learned_scale(hiddens, shift_latent, others, earlier[:, np.newaxis] > 0.0)
+            statistics = statistics._replace(scale_loc=loc, scale_log_scale=log_scale)
+        return PriorStatistics(*(None if part is None else steps_first(part) for part in statistics))

@@ -26,6 +26,7 @@ __all__ = [
     "PosteriorStatistics",
     "PriorStatistics",
     "SceneLatents",
+    "steps_first",
     "window_boxes",
 ]
 
@@ -100,6 +101,11 @@ class ObjectiveTerms(NamedTuple):
     def negative_elbo(self) -> Any:
         """float [B], -ELBO in nats an image."""
         return self.nll + self.kl_count + self.kl_shift + self.kl_scale + self.kl_what
+
+
+def steps_first(values: Any) -> Any:
+    """Swaps the first two axes: [B, T, ...] to [T, B, ...], and back."""
+    return tf.transpose(values, [1, 0, *range(2, len(values.shape))])
 
 
 def window_boxes(shift: Any, scale: Any, canvas_size: tuple[int, int]) -> Any:

@@ -249,7 +249,7 @@ class SceneModel(SceneNetwork):
                 self._prior_statistics(latents),
                 latents,
                 self._draw(latents),
-                lambda canvases: self._nll(images[:, tf.newaxis], canvases),
+                lambda canvases: self._nll(images, canvases),
             )
             return tf.reduce_logsumexp(tf.stack([total, weight]), axis=0)
 

@@ -29,7 +29,7 @@ from asr_tf.networks import LatentNoise, RecognitionNetwork
 from asr_tf.observation import OBSERVATION_MODELS, negative_log_likelihood
 from asr_tf.pair_placement import PairPlacement
 from asr_tf.prior_network import PriorNetwork
-from asr_tf.scene import ObjectiveTerms, PriorStatistics, SceneLatents, window_boxes
+from asr_tf.scene import ObjectiveTerms, PriorStatistics, SceneLatents, steps_first, window_boxes
 from asr_tf.spatial_transformer import write_objects
 
 __all__ = ["PRIORS", "SceneNetwork"]
@@ -192,15 +192,15 @@ class SceneNetwork(BoundModel):
         return LatentNoise.draw(batch_size, self.num_steps, self.what_size, seed, **options)
 
     def _objects(self, latents: SceneLatents) -> tf.Tensor:
-        """What each step draws in its window, [B, T, G, G]."""
-        objects = self.decoder(tf.reshape(latents.what, [-1, self.what_size]))
+        """What each step draws in its window, [T, B, G, G]: steps first, as sums over them want it."""
+        objects = self.decoder(tf.reshape(steps_first(latents.what), [-1, self.what_size]))
         side = self.glimpse_size
-        return tf.reshape(objects, [-1, self.num_steps, side, side])
+        return tf.reshape(objects, [self.num_steps, -1, side, side])
 
     def _write(self, objects: tf.Tensor, latents: SceneLatents) -> tf.Tensor:
-        """Each step's object on a canvas of its own, [B, T, H, W]."""
+        """Each step's object on a canvas of its own, [T, B, H, W]."""
         shift, scale = tf.tanh(latents.shift_latent), tf.sigmoid(latents.scale_latent)
-        return write_objects(objects, shift, scale, self.canvas_size)
+        return write_objects(objects, steps_first(shift), steps_first(scale), self.canvas_size)
 
     def _draw(self, latents: SceneLatents) -> tf.Tensor:
         return self._write(self._objects(latents), latents)
@@ -240,7 +240,7 @@ class SceneNetwork(BoundModel):
         drawn = self._write(objects, latents)
 
         def nll(canvases: tf.Tensor) -> tf.Tensor:
-            return self._nll(images[:, tf.newaxis], canvases)
+            return self._nll(images, canvases)
 
         if estimator == "enumerate":
             terms = objective.enumerated_terms(posterior, prior, drawn, nll, latents.shift_latent)
@@ -254,9 +254,9 @@ class SceneNetwork(BoundModel):
             count_probs=code.count_probs(),
             boxes=self._boxes(latents),
             canvas_size=self.canvas_size,
-            objects=objects,
+            objects=steps_first(objects),
             glimpses=glimpses,
-            drawn=drawn,
+            drawn=steps_first(drawn),
         )
         return terms, statistics
 

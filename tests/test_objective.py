@@ -7,7 +7,7 @@ import tensorflow as tf
 from asr_tf import objective
 from asr_tf.distributions import RelaxedPresenceCode, normal_cell_logits
 from asr_tf.observation import negative_log_likelihood
-from asr_tf.scene import PosteriorStatistics, PriorStatistics, SceneLatents
+from asr_tf.scene import PosteriorStatistics, PriorStatistics, SceneLatents, steps_first
 
 B, T, H, W, Z = 3, 3, 6, 5, 4
 
@@ -32,7 +32,7 @@ def problem():
 
 
 def nll_of(images):
-    return lambda canvases: negative_log_likelihood(tf.constant(images)[:, None], canvases)
+    return lambda canvases: negative_log_likelihood(tf.constant(images), canvases)
 
 
 def count_probs(logits):
@@ -67,7 +67,7 @@ def conditional_terms(posterior, prior, drawn, images, k):
 
 def test_enumerated_bound_equals_brute_force_sum_over_counts(problem):
     posterior, prior, drawn, images = problem
-    terms = objective.enumerated_terms(posterior, prior, tf.constant(drawn), nll_of(images))
+    terms = objective.enumerated_terms(posterior, prior, steps_first(drawn), nll_of(images))
     q, p = count_probs(posterior.presence_logits), count_probs(prior.presence_logits)
     expected = np.zeros(B)
     for k in range(T + 1):
@@ -83,12 +83,12 @@ def test_divergence_from_a_placement_is_right_on_average(problem):
     posterior = posterior._replace(shift_loc=0.3 * posterior.shift_loc)
     prior = prior._replace(shift_loc=0.3 * prior.shift_loc)
     on_grid = prior._replace(shift_logits=normal_cell_logits(prior.shift_loc, prior.shift_log_scale, 80))
-    exact = objective.enumerated_terms(posterior, prior, tf.constant(drawn), nll_of(images))
+    exact = objective.enumerated_terms(posterior, prior, steps_first(drawn), nll_of(images))
     rng, estimates = np.random.default_rng(5), []
     for _ in range(120):
         noise = rng.normal(size=(B, T, 2)).astype(np.float32)
         value = posterior.shift_loc + np.exp(posterior.shift_log_scale) * noise
-        terms = objective.enumerated_terms(posterior, on_grid, tf.constant(drawn), nll_of(images), value)
+        terms = objective.enumerated_terms(posterior, on_grid, steps_first(drawn), nll_of(images), value)
         estimates.append(terms.kl_shift.numpy())
     error = np.std(estimates, axis=0) / np.sqrt(len(estimates))
     assert np.all(np.abs(np.mean(estimates, axis=0) - exact.kl_shift) < 5.0 * error + 0.05)
@@ -103,7 +103,7 @@ def test_enumerated_gradient_equals_mean_of_score_function_estimates(problem):
     with tf.GradientTape() as tape:
         tape.watch(logits)
         terms = objective.enumerated_terms(
-            posterior._replace(presence_logits=logits), prior, tf.constant(drawn), nll_of(images)
+            posterior._replace(presence_logits=logits), prior, steps_first(drawn), nll_of(images)
         )
         total = tf.reduce_sum(terms.negative_elbo)
     gradient = tape.gradient(total, logits).numpy()
@@ -135,9 +135,9 @@ def test_concrete_terms_are_the_exact_ones_where_the_count_is_certain(problem):
     posterior, prior, drawn, images = problem
     logits = np.tile(np.array([30.0, 30.0, -30.0], np.float32), (B, 1))
     certain = posterior._replace(presence_logits=logits)
-    exact = objective.enumerated_terms(certain, prior, tf.constant(drawn), nll_of(images))
+    exact = objective.enumerated_terms(certain, prior, steps_first(drawn), nll_of(images))
     relaxed = objective.concrete_terms(
-        certain, prior, tf.constant(drawn), nll_of(images), 0.1, tf.constant([0, 1])
+        certain, prior, steps_first(drawn), nll_of(images), 0.1, tf.constant([0, 1])
     )
     for field in ("nll", "kl_shift", "kl_scale", "kl_what"):
         np.testing.assert_allclose(getattr(relaxed, field), getattr(exact, field), rtol=1e-5)
@@ -158,7 +158,7 @@ def test_concrete_gradients_are_finite_at_low_temperature_and_extreme_logits(pro
         terms = objective.concrete_terms(
             posterior._replace(presence_logits=logits),
             prior,
-            tf.constant(drawn),
+            steps_first(drawn),
             nll_of(images),
             0.05,
             tf.constant([3, 4]),
@@ -193,5 +193,5 @@ def test_log_weights_sum_the_scenes_of_every_count(problem):
             log_ratio += difference[:, :k].sum((1, 2))
         nll = conditional_terms(posterior, prior, drawn, images, k)[0]
         weights += p[:, k] * np.exp(log_ratio - nll)
-    result = objective.log_weights(posterior, prior, latents, tf.constant(drawn), nll_of(images))
+    result = objective.log_weights(posterior, prior, latents, steps_first(drawn), nll_of(images))
     np.testing.assert_allclose(result, np.log(weights), rtol=1e-4)
