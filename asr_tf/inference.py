@@ -1,12 +1,11 @@
-"""Deterministic inference and drawing for models that are served: few kernels, no loop, no randomness.
+"""Deterministic inference and drawing: few kernels, no loop, no randomness.
 
-`SceneModel.infer` takes the training pass with its noise set to zero, and is compiled by XLA.  A served model can't
-rely on XLA: its first answer must come at once, and other consumers of a SavedModel don't have it.  What is here gives
-the same numbers by TensorFlow's own kernels on a CPU:
+The training pass with its noise set to zero gives the same numbers, and XLA compiles that.  Here TensorFlow's own
+kernels do it: the first answer comes at once, and a served model and the model that it was made from give the same one.
 
 *   Recognition is unrolled step by step, without what only training needs, and absent objects are left out.
-*   Activations are [features, N] and weights [out, in]: in that order the products of a few hundred rows take two
-    thirds of the time, and an LSTM's gates are slices that need no copies.
+*   Activations are [features, N]: in that order the products of a few hundred rows take two thirds of the time, and an
+    LSTM's gates are slices that need no copies.
 *   Windows are read and drawn by TensorFlow's kernel for bilinear crops instead of products with hat functions.
 
 Everything is float32.
@@ -17,8 +16,9 @@ References:
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import keras
 import tensorflow as tf
@@ -28,7 +28,7 @@ from asr_tf.distributions import PresenceCode, certain_presence_logits, code_of_
 from asr_tf.layers import MLP, mean_pool
 from asr_tf.present import PresentSteps
 from asr_tf.scene import window_boxes
-from asr_tf.scene_model import SceneModel
+from asr_tf.scene_network import SceneNetwork
 from asr_tf.second_look import shift_step, without_windows
 
 __all__ = ["Inference"]
@@ -38,15 +38,14 @@ class _Layer(tf.Module):
     """A dense layer on [in, N]."""
 
     def __init__(self, kernel: tf.Tensor, bias: tf.Tensor, activation: Callable[[tf.Tensor], tf.Tensor] | None = None):
-        """Copies a kernel [in, out] and a bias [out]."""
-        super().__init__()
-        self._kernel = tf.Variable(tf.transpose(kernel), trainable=False)
-        self._bias = tf.Variable(bias[:, tf.newaxis], trainable=False)
-        self._activation = activation
+        """Takes a kernel [in, out] and a bias [out]."""
+        super().__init__(name="layer")
+        self._kernel, self._bias, self._activation = kernel, bias, activation
 
     def __call__(self, inputs: tf.Tensor, by_rows: bool = False) -> tf.Tensor:
         """float32 [out, N] from [in, N], or from [N, in] where these are rows."""
-        outputs = tf.matmul(self._kernel, inputs, transpose_b=by_rows) + self._bias
+        outputs = tf.matmul(self._kernel, inputs, transpose_a=True, transpose_b=by_rows)
+        outputs += tf.expand_dims(self._bias, 1)
         return outputs if self._activation is None else self._activation(outputs)
 
 
@@ -54,30 +53,29 @@ def _dense(mlp: MLP) -> list[keras.layers.Dense]:
     return [getattr(mlp, f"dense_{i}") for i in range(mlp.depth)]
 
 
-def _hidden_layer(layer: keras.layers.Dense) -> _Layer:
-    is_softplus = layer.activation is keras.activations.softplus
-    return _Layer(layer.kernel.value, layer.bias.value, tf.nn.softplus if is_softplus else layer.activation)
-
-
 class Inference(tf.Module):
-    """Infers and draws with copies of a model's weights."""
+    """Infers and draws with a model's weights, as they are when it is called, or with copies of them."""
 
-    def __init__(self, model: SceneModel, portable: bool = False):
-        """Copies the weights of recognition and decoder.
+    def __init__(self, model: SceneNetwork, frozen: bool = True, portable: bool = False):
+        """Arranges the weights of recognition and decoder.
 
         Args:
             model: of scenes.
-            portable: whether to do with LiteRT's own operations: absent objects are read and drawn too, by products.
+            frozen: whether to copy the weights as they are now.  Otherwise this belongs to the `tf.function` in which
+                it is made, which reads the model's variables.
+            portable: whether to do with operations that XLA and LiteRT have: absent objects are read and drawn too, by
+                products.
         """
         super().__init__(name="inference")
+        self._keep = functools.partial(tf.Variable, trainable=False) if frozen else tf.convert_to_tensor
         self._portable = portable
         self._canvas_size, self._num_steps = model.canvas_size, model.num_steps
         self._glimpse_size, self._what_size = model.glimpse_size, model.what_size
         network = model.recognition
         self._image_pool, self._pixels = network.image_pool, network.pixels
         self._scale_range = (network.scale_centre, network.scale_radius)
-        self._projection = _Layer(network.image_projection.kernel.value, network.cell.bias.value)
-        self._gates = tf.Variable(tf.transpose(network.cell.gates.kernel.value), trainable=False)
+        self._projection = self._layer(network.image_projection.kernel.value, network.cell.bias.value)
+        self._gates = self._keep(network.cell.gates.kernel.value)
         presence = None
         if network.exact_count is None:
             presence = network.presence_head
@@ -92,34 +90,48 @@ class Inference(tf.Module):
         if presence is not None:
             kernels.append(presence.dense_0.kernel.value)
             biases.append(presence.dense_0.bias.value)
-            self._presence = _Layer(presence.dense_1.kernel.value, presence.dense_1.bias.value)
+            self._presence = self._layer(presence.dense_1.kernel.value, presence.dense_1.bias.value)
         self._num_heads = len(kernels)
-        self._heads = _Layer(tf.concat(kernels, 1), tf.concat(biases, 0))
-        self._from_shift = tf.Variable(tf.transpose(from_shift), trainable=False)
+        self._heads = self._layer(tf.concat(kernels, 1), tf.concat(biases, 0))
+        self._from_shift = self._keep(from_shift)
         # Means only: the heads' other outputs are standard deviations.
-        self._shift = _Layer(shift.dense_1.kernel.value[:, :2], shift.dense_1.bias.value[:2])
-        self._scale = _Layer(scale.dense_1.kernel.value[:, :1], scale.dense_1.bias.value[:1])
+        self._shift = self._outputs_of(shift.dense_1, [0, 1])
+        self._scale = self._outputs_of(scale.dense_1, [0])
         self._second_look: list[_Layer] = []
         if network.second_look is not None:
-            *hidden, last = _dense(network.second_look.mlp)
             # Of moved, spread and resized, two numbers each, spread and half of resized are standard deviations.
-            kernel, bias = (tf.gather(part.value, [0, 1, 4], axis=-1) for part in (last.kernel, last.bias))
-            self._second_look = [*map(_hidden_layer, hidden), _Layer(kernel, bias)]
+            self._second_look = self._perceptron(network.second_look.mlp, [0, 1, 4])
             self._margin, self._region_size = network.second_look.margin, network.second_look.glimpse_size
-        *hidden, last = _dense(network.encoder.mlp)
-        means = _Layer(last.kernel.value[:, : self._what_size], last.bias.value[: self._what_size])
-        self._encoder = [*map(_hidden_layer, hidden), means]
+        self._encoder = self._perceptron(network.encoder.mlp, range(self._what_size))
         *hidden, last = _dense(model.decoder.mlp)
-        self._decoder = [*map(_hidden_layer, hidden)]
+        self._decoder = [*map(self._hidden_layer, hidden)]
         # Its result is wanted with the objects as rows.
-        self._pixel_kernel = tf.Variable(last.kernel.value, trainable=False)
-        self._pixel_bias = tf.Variable(last.bias.value, trainable=False)
+        self._pixel_kernel, self._pixel_bias = self._keep(last.kernel.value), self._keep(last.bias.value)
 
-    def infer(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+    def _layer(
+        self, kernel: tf.Tensor, bias: tf.Tensor, activation: Callable[[tf.Tensor], tf.Tensor] | None = None
+    ) -> _Layer:
+        return _Layer(self._keep(kernel), self._keep(bias), activation)
+
+    def _hidden_layer(self, layer: keras.layers.Dense) -> _Layer:
+        is_softplus = layer.activation is keras.activations.softplus
+        return self._layer(layer.kernel.value, layer.bias.value, tf.nn.softplus if is_softplus else layer.activation)
+
+    def _outputs_of(self, layer: keras.layers.Dense, chosen: Sequence[int]) -> _Layer:
+        """Some of a layer's outputs, before its activation."""
+        return self._layer(*(tf.gather(weights.value, chosen, axis=-1) for weights in (layer.kernel, layer.bias)))
+
+    def _perceptron(self, mlp: MLP, chosen: Sequence[int]) -> list[_Layer]:
+        """Its layers, and of the last one these outputs."""
+        *hidden, last = _dense(mlp)
+        return [*map(self._hidden_layer, hidden), self._outputs_of(last, chosen)]
+
+    def infer(self, images: tf.Tensor, with_objects: bool = False) -> dict[str, tf.Tensor]:
         """The likeliest count, and the mode of every latent.
 
         Args:
             images: float32 [B, H, W, 1] in [0, 1].
+            with_objects: as for `SceneModel.infer`.
 
         Returns:
             As `SceneModel.infer`.
@@ -134,14 +146,18 @@ class Inference(tf.Module):
         windows = window_boxes(shift, scale, self._canvas_size)
         glimpses = self._read(images, shift, scale, steps.scenes(), self._glimpse_size)
         what = tf.transpose(_through(self._encoder, glimpses))
-        return {
+        drawn = self._draw(what, windows)
+        inferred = {
             "count": count,
             "count_probs": count_probs,
             "presence": presence,
             "boxes": steps.put(windows),
             "z_what": steps.put(what),
-            "reconstruction": self._canvases(steps, self._draw(what, windows)),
+            "reconstruction": self._canvases(steps, drawn),
         }
+        if with_objects:
+            inferred["objects"] = steps.put(drawn)[..., tf.newaxis]
+        return inferred
 
     def draw(self, what: tf.Tensor, boxes: tf.Tensor, presence: tf.Tensor) -> tf.Tensor:
         """Draws scenes of given objects; those that `infer` found give its reconstruction.
@@ -179,11 +195,11 @@ class Inference(tf.Module):
                     shift, scale = map(tf.transpose, window)
                     images = without_windows(images, shift, scale, self._canvas_size)
                     projection = self._project(images)
-                gates = projection + tf.matmul(self._gates, tf.concat([*window, hidden], 0))
+                gates = projection + tf.matmul(self._gates, tf.concat([*window, hidden], 0), transpose_a=True)
                 hidden, cell = _update(gates, cell)
             shift_layer, scale_layer, *presence_layer = tf.split(self._heads(hidden), self._num_heads)
             shift_latent = self._shift(tf.nn.relu(shift_layer))
-            for_scale = scale_layer + tf.matmul(self._from_shift, tf.tanh(shift_latent))
+            for_scale = scale_layer + tf.matmul(self._from_shift, tf.tanh(shift_latent), transpose_a=True)
             scale_latent = self._bounded(self._scale(tf.nn.relu(for_scale)))
             window = [shift_latent, scale_latent]
             if self._second_look:

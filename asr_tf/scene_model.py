@@ -19,27 +19,18 @@ import tensorflow as tf
 from asr_tf import objective
 from asr_tf.checks import check_images, check_positive, check_range
 from asr_tf.crops import write_in_boxes
-from asr_tf.distributions import (
-    AIRScenePrior,
-    AutoregressiveScenePrior,
-    PresenceCode,
-    code_of_count,
-)
-from asr_tf.networks import LatentNoise
+from asr_tf.distributions import AIRScenePrior, AutoregressiveScenePrior, code_of_count
+from asr_tf.inference import Inference
 from asr_tf.present import PresentSteps
 from asr_tf.scene import SceneLatents, window_boxes
 from asr_tf.scene_network import SceneNetwork
-from asr_tf.spatial_transformer import read_glimpses, write_objects
+from asr_tf.spatial_transformer import write_objects
 
 __all__ = ["SceneModel"]
 
 
-# Compiled inference takes batches apart: the programs are few, and their memory is bounded.
+# What `infer` takes at once: more needs memory, and is no faster.
 _LARGEST_BATCH = 256
-
-
-def _starts(number: int) -> range:
-    return range(0, max(number, 1), _LARGEST_BATCH)
 
 
 class SceneModel(SceneNetwork):
@@ -71,9 +62,7 @@ class SceneModel(SceneNetwork):
     def infer(self, images: Any, with_objects: bool = False) -> dict[str, tf.Tensor]:
         """Deterministic inference: the likeliest count, and the mode of every latent.
 
-        With `compile_inference`, XLA compiles a program for each power of two up to 256 images, which takes a few
-        seconds at the first batch of such a size.  Called inside a `tf.function` or with `with_objects`, it is
-        TensorFlow's own operations that run, as without.
+        Outside a `tf.function`, large batches are taken apart.
 
         Args:
             images: [B, H, W, 1]; float in [0, 1] or uint8.
@@ -89,56 +78,15 @@ class SceneModel(SceneNetwork):
             ValueError, TypeError: images of another shape, size, dtype or range.
         """
         images = self._checked(images)
-        if with_objects or not (self.compile_inference and tf.executing_eagerly()):
+        if not tf.executing_eagerly() or len(images) <= _LARGEST_BATCH:
             return self._infer(images, with_objects)
-        batches = [self._infer_compiled(images[i : i + _LARGEST_BATCH]) for i in _starts(len(images))]
-        if len(batches) == 1:
-            return batches[0]
+        starts = range(0, len(images), _LARGEST_BATCH)
+        batches = [self._infer(images[i : i + _LARGEST_BATCH], with_objects) for i in starts]
         return {name: tf.concat([batch[name] for batch in batches], 0) for name in batches[0]}
-
-    def _infer_compiled(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        """`infer` of a batch by a program of XLA's, made for the next power of two; what is missing is filled up."""
-        number = len(images)
-        size = 1 << max(number - 1, 0).bit_length()
-        if number < size:
-            images = tf.pad(images, [[0, size - number], [0, 0], [0, 0], [0, 0]])
-        inferred = self._infer_by_xla(images)
-        return inferred if number == size else {name: value[:number] for name, value in inferred.items()}
-
-    @tf.function(jit_compile=True, autograph=False)
-    def _infer_by_xla(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        return self._infer_steps(images, False, skip_absent=False)
 
     @tf.function(reduce_retracing=True, autograph=False)
     def _infer(self, images: tf.Tensor, with_objects: bool) -> dict[str, tf.Tensor]:
-        return self._infer_steps(images, with_objects, self.skip_absent)
-
-    def _infer_steps(
-        self, images: tf.Tensor, with_objects: bool, skip_absent: bool
-    ) -> dict[str, tf.Tensor]:
-        images = images[..., 0]
-        none = LatentNoise.zeros(tf.shape(images)[0], self.num_steps, self.what_size)
-        posterior, shift_latent, scale_latent = self.recognition.locate(images, none)
-        count_probs = PresenceCode(posterior.presence_logits).count_probs()
-        count = tf.argmax(count_probs, axis=-1, output_type=tf.int32)
-        presence = code_of_count(count, self.num_steps)
-        steps = PresentSteps(presence, skip_absent)
-        shift, scale = tf.tanh(shift_latent), tf.sigmoid(scale_latent)
-        windows = steps.take(shift), steps.take(scale)
-        glimpses = read_glimpses(steps.take_scenes(images), *windows, self.glimpse_size)
-        what, _ = self.recognition.encoder(glimpses)
-        drawn = write_objects(self.decoder(what), *windows, self.canvas_size)
-        inferred = {
-            "count": count,
-            "count_probs": count_probs,
-            "presence": presence,
-            "boxes": presence[..., tf.newaxis] * window_boxes(shift, scale, self.canvas_size),
-            "z_what": steps.put(what),
-            "reconstruction": tf.clip_by_value(steps.sum(drawn), 0.0, 1.0)[..., tf.newaxis],
-        }
-        if with_objects:
-            inferred["objects"] = steps.put(drawn)[..., tf.newaxis]
-        return inferred
+        return Inference(self, frozen=False, portable=not self.skip_absent).infer(images, with_objects)
 
     def sample(self, num_samples: Any, seed: Any, num_objects: Any = -1) -> dict[str, tf.Tensor]:
         """New scenes from the prior; the same seed gives the same scenes.

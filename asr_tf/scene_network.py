@@ -79,7 +79,6 @@ class SceneNetwork(BoundModel):
         background: float = 1e-6,
         initial_brightness: float = 0.1,
         skip_absent: bool = True,
-        compile_inference: bool = True,
         seed: int = 0,
         name: str = "asr",
     ):
@@ -118,9 +117,8 @@ class SceneNetwork(BoundModel):
             observation_scale: standard deviation of the Gaussian, in units of the pixel range [0, 1].
             background: Bernoulli mean of a pixel that nothing is drawn on.
             initial_brightness: where the decoder's pixels start, in (0, 1).
-            skip_absent: whether `sample`, and `infer` where it isn't compiled, leave out what absent steps would draw;
-                False computes it and then masks it, which XLA can compile.
-            compile_inference: whether XLA compiles `infer`, for each power of two of images once.
+            skip_absent: whether `infer` and `sample` leave out what absent steps would draw; False computes it and then
+                masks it, which XLA can compile.
             seed: of training's randomness and of the initial weights.
             name: Keras name.
 
@@ -150,7 +148,7 @@ class SceneNetwork(BoundModel):
         self.canvas_size = (int(canvas_size[0]), int(canvas_size[1]))
         self.num_steps, self.glimpse_size, self.what_size = num_steps, glimpse_size, what_size
         self.prior, self.estimator, self.temperature = prior, estimator, temperature
-        self.seed, self.skip_absent, self.compile_inference = seed, skip_absent, compile_inference
+        self.seed, self.skip_absent = seed, skip_absent
         self.exact_count = exact_count
         self._scale_prior = (scale_prior_loc, math.log(scale_prior_scale))
         self._air_presence = (*air_presence_logits, air_anneal_steps)

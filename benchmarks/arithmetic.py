@@ -29,6 +29,7 @@ def _sizes(model: ASRModel) -> dict[str, int]:
     network = model.recognition
     shift, presence = network.shift_head, network.presence_head
     return {
+        "steps": model.num_steps,
         "units": network.cell.units,
         "head": shift.dense_0.units,
         "presence": _chain([network.cell.units, presence.dense_0.units, 1]),
@@ -81,20 +82,28 @@ def inference_flops(model: ASRModel, batch_size: int, count: int | None = None) 
     """Operations of `infer` on a batch.
 
     Args:
-        model: the configured model.
+        model: the configured model; it infers the count.
         batch_size: B.
-        count: present objects an image, which alone are read and drawn where `infer` isn't compiled; None for all T
-            steps.
+        count: present objects an image, which alone are read and drawn, unless the model has `skip_absent=False`; None
+            for all T steps.
     """
     size, canvas, glimpse = _sizes(model), model.canvas_size, (model.glimpse_size,) * 2
-    dense = model.compile_inference or not model.skip_absent
-    present = model.num_steps if count is None or dense else count
-    each = _lines(model) + _interpolation(canvas, glimpse) + _interpolation(glimpse, canvas)
-    each += size["encoder"] + size["decoder"]
-    code = model.num_steps**2  # running sum of the presence code
-    looks = model.num_steps * sum(_second_look(model))
-    seen = _views(model) * _pooling(model) + sum(_localization(model))
-    return 2 * batch_size * (seen + looks + code + present * each)
+    steps, units, head = size["steps"], size["units"], size["head"]
+    present = steps if count is None or not model.skip_absent else count
+    # Without the heads' standard deviations, and those of the encoder, which are half of its outputs.
+    heads = 3 * units * head + 2 * head + (2 + 1 + 1) * head
+    encoder = size["encoder"] - model.what_size * _widths(model.recognition.encoder.mlp)[-2]
+    each, look = encoder + size["decoder"], 0
+    if model.recognition.second_look is not None:
+        side, (hidden, _) = model.recognition.second_look.glimpse_size, _widths(model.recognition.second_look.mlp)
+        look = (side**2 + 3) * hidden
+    if not model.skip_absent:  # otherwise no product reads and draws
+        each += _interpolation(canvas, glimpse) + _interpolation(glimpse, canvas)
+        look += _interpolation(canvas, (side, side)) if look else 0
+    code = steps**2  # running sum of the presence code
+    seen = _views(model) * (_pooling(model) + size["pixels"] * 4 * units)
+    loop = (steps - 1) * (3 + units) * 4 * units  # the first step has neither window nor state
+    return 2 * batch_size * (seen + loop + steps * (heads + look) + code + present * each)
 
 
 def training_step_flops(model: ASRModel, batch_size: int) -> int:

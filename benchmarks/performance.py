@@ -25,9 +25,7 @@ _RATES = (
     ("infer, batch 1, T = 4, images/s", "infer_images_per_s_b1_t4", ""),
     ("infer, batch 64, T = 6, images/s", "infer_images_per_s_b64_t6", ""),
     ("infer, batch 256, T = 6, images/s", "infer_images_per_s_b256_t6", "4,500"),
-    ("the same, not compiled", "infer_images_per_s_b256_t6_uncompiled", ""),
     ("infer, batch 256, T = 4, images/s", "infer_images_per_s_b256_t4", "6,500"),
-    ("the same, not compiled", "infer_images_per_s_b256_t4_uncompiled", ""),
     ("sample, scenes/s", "sample_scenes_per_s", "9,000"),
     ("the same, all 6 objects present", "sample_scenes_per_s_6_objects", ""),
     ("input pipeline, images/s", "pipeline_images_per_s", ""),
@@ -57,7 +55,7 @@ def _speed(figures: dict[str, Any]) -> str:
         f"The limit was {figures['limit_gflops']:.0f} GFLOP/s (float32, {figures['limit_product']}), "
         f"memory {figures['bandwidth_gb_per_s']:.0f} GB/s; a training step of 64 images takes "
         f"{figures['train_gflop_a_step_b64']:.2f} GFLOP.\n"
-        "`infer` finds and `sample` draws 3 objects an image; compiled, `infer` reads and draws all T.\n\n"
+        "`infer` finds and `sample` draws 3 objects an image.\n\n"
     )
     text += _table(("what", "measured", "wanted"), rows)
     return text if "growth" not in figures else f"{text}\n\n{_growth(figures['growth'])}"

@@ -37,7 +37,7 @@ def export(export_dir: pathlib.Path) -> None:
     from asr_tf.export import exporter
     from benchmarks import published
 
-    model = published.build(4, scale_prior_loc=-0.4, scale_prior_scale=0.1, compile_inference=False)
+    model = published.build(4, scale_prior_loc=-0.4, scale_prior_scale=0.1)
     exporter.export_model(published.with_count(model, OBJECTS), export_dir, warmup=False)
 
 

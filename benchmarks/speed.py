@@ -45,20 +45,19 @@ def _fit_turns() -> tuple[dict[str, Callable[[], Any]], dict[str, Any]]:
 
 
 def _infer_turns() -> tuple[dict[str, Callable[[], Any]], dict[str, tuple[Any, int]]]:
-    """Calls of `infer`, compiled and by TensorFlow's own operations; 3 objects in every image."""
+    """Calls of `infer`; 3 objects in every image."""
     turns, what = {}, {}
     for num_steps in (6, 4):
-        for suffix, compiled in (("", True), ("_uncompiled", False)):
-            model = published.with_count(published.build(num_steps, compile_inference=compiled), INFERRED_OBJECTS)
-            for batch_size, calls in INFER_CALLS.items():
-                name = f"infer_b{batch_size}_t{num_steps}{suffix}"
-                images = tf.constant(published.images(batch_size).astype(np.float32) / 255.0)
+        model = published.with_count(published.build(num_steps), INFERRED_OBJECTS)
+        for batch_size, calls in INFER_CALLS.items():
+            name = f"infer_b{batch_size}_t{num_steps}"
+            images = tf.constant(published.images(batch_size).astype(np.float32) / 255.0)
 
-                def infer(model: Any = model, images: tf.Tensor = images, calls: int = calls) -> None:
-                    for _ in range(calls):
-                        model.infer(images)["reconstruction"].numpy()
+            def infer(model: Any = model, images: tf.Tensor = images, calls: int = calls) -> None:
+                for _ in range(calls):
+                    model.infer(images)["reconstruction"].numpy()
 
-                turns[name], what[name] = infer, (model, batch_size)
+            turns[name], what[name] = infer, (model, batch_size)
     return turns, what
 
 

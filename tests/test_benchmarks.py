@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from asr_tf.inference import Inference
 from benchmarks import arithmetic, command, growth, kernels, published, quality
 
 SETTINGS = [
@@ -61,21 +62,22 @@ def test_training_arithmetic_equals_the_count_of_the_graph(settings):
     assert arithmetic.training_step_flops(model, 16) == pytest.approx(counted, rel=5e-3)
 
 
-@pytest.mark.usefixtures("_loops_are_unrolled")
-@pytest.mark.parametrize("settings", SETTINGS[:2])
+@pytest.mark.parametrize("settings", SETTINGS)
 def test_inference_arithmetic_equals_the_count_of_the_graph(settings):
-    model = published.build(**settings)
+    model = published.build(**settings, skip_absent=False)
     counted = _products_in_graph(
-        lambda batch: model._infer_steps(batch, False, skip_absent=False), tf.TensorSpec([16, *model.canvas_size, 1])
+        lambda batch: Inference(model, frozen=False, portable=True).infer(batch),
+        tf.TensorSpec([16, *model.canvas_size, 1]),
     )
     assert arithmetic.inference_flops(model, 16) == pytest.approx(counted, rel=5e-3)
     assert arithmetic.inference_flops(model, 16, count=1) == arithmetic.inference_flops(model, 16)
 
 
 def test_fewer_objects_are_less_work():
-    model = published.build(4, compile_inference=False)
+    model = published.build(4)
     flops = [arithmetic.inference_flops(model, 8, count) for count in range(5)]
     assert np.ptp(np.diff(flops)) == 0 and flops[0] < flops[1] and flops[4] == arithmetic.inference_flops(model, 8)
+    assert flops[4] < arithmetic.inference_flops(published.build(4, skip_absent=False), 8)
     with pytest.raises(ValueError, match="autoregressive prior"):
         arithmetic.training_step_flops(published.build(4, prior="air"), 8)
 

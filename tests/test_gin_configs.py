@@ -23,7 +23,6 @@ TINY = (
     "ASRModel.head_units = 4",
     "ASRModel.encoder_units = (6,)",
     "ASRModel.decoder_units = (6,)",
-    "ASRModel.compile_inference = False",
     "train.batch_size = 2",
     "train.num_steps = 2",
     "train.validation_size = 2",

@@ -1,11 +1,13 @@
-"""Served inference against the model's own, and drawing against a slow reference."""
+"""Inference against the training pass without noise, and drawing against a slow reference."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
 import testing_export
 
+from asr_tf.distributions import PresenceCode, code_of_count
 from asr_tf.inference import Inference
+from asr_tf.networks import LatentNoise
 
 SETTINGS = [
     {},
@@ -15,18 +17,52 @@ SETTINGS = [
 ]
 
 
-@pytest.mark.parametrize("portable", [False, True])
+def _by_the_training_pass(model, images):
+    """What `infer` gives, from recognition with its noise set to zero, masked and summed."""
+    none = LatentNoise.zeros(len(images), model.num_steps, model.what_size)
+    posterior, latents, _ = model.recognition(tf.constant(images[..., 0]), none)
+    count_probs = PresenceCode(posterior.presence_logits).count_probs()
+    count = tf.argmax(count_probs, -1, output_type=tf.int32)
+    presence = code_of_count(count, model.num_steps)
+    drawn = presence[..., None, None] * tf.einsum("tbhw->bthw", model._draw(latents))
+    return {
+        "count": count,
+        "count_probs": count_probs,
+        "presence": presence,
+        "boxes": presence[..., None] * model._boxes(latents),
+        "z_what": presence[..., None] * latents.what,
+        "reconstruction": np.clip(np.sum(drawn, 1), 0.0, 1.0)[..., None],
+        "objects": drawn[..., None],
+    }
+
+
+@pytest.mark.parametrize("way", ["model", "masking model", "frozen", "portable"])
 @pytest.mark.parametrize("settings", SETTINGS)
-def test_infer_equals_that_of_the_model(settings, portable):
-    model = testing_export.tiny_model(**settings)
+def test_infer_equals_the_training_pass_without_noise(settings, way):
+    model = testing_export.tiny_model(**settings, skip_absent=way != "masking model")
     images = testing_export.images(30)
-    wanted = model.infer(images)
-    found = Inference(model, portable).infer(tf.constant(images))
+    wanted = _by_the_training_pass(model, images)
+    if way.endswith("model"):
+        found = model.infer(images, with_objects=True)
+    else:
+        found = Inference(model, portable=way == "portable").infer(tf.constant(images), with_objects=True)
     assert set(found) == set(wanted)
     assert len(np.unique(wanted["count"])) > 1 or model.exact_count == 2
     for name, value in wanted.items():
         assert found[name].dtype == value.dtype
         np.testing.assert_allclose(found[name], value, rtol=0, atol=1e-5, err_msg=name)
+
+
+def test_copies_keep_the_weights_that_they_were_made_of():
+    model, images = testing_export.tiny_model(), tf.constant(testing_export.images(4))
+    frozen = Inference(model)
+    before = frozen.infer(images)["reconstruction"].numpy()
+    np.testing.assert_allclose(model.infer(images)["reconstruction"], before, atol=1e-6)
+    model.set_weights([weight + 0.1 for weight in model.get_weights()])
+    np.testing.assert_array_equal(frozen.infer(images)["reconstruction"], before)
+    after = model.infer(images)["reconstruction"].numpy()
+    assert np.abs(after - before).max() > 1e-2
+    np.testing.assert_allclose(Inference(model).infer(images)["reconstruction"], after, atol=1e-6)
 
 
 def test_images_without_objects_are_black():

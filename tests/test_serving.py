@@ -44,7 +44,7 @@ def test_infer_is_that_of_the_model(loaded, model, signature, batch):
     assert set(answers) == OUTPUTS["infer"]
     for name, value in wanted.items():
         assert answers[name].dtype == value.dtype
-        np.testing.assert_allclose(answers[name], value, rtol=0, atol=1e-5, err_msg=name)
+        np.testing.assert_allclose(answers[name], value, rtol=0, atol=1e-6, err_msg=name)
 
 
 def test_render_redraws_what_infer_shows(loaded):
@@ -159,7 +159,7 @@ def test_objects_that_are_refused(loaded, changed, message):
 
 def test_infer_is_a_small_graph_without_randomness():
     """At the sizes of scenes/mnist_count13.gin, functions that it calls included."""
-    served = serving.ServedModel(ASRModel(compile_inference=False))
+    served = serving.ServedModel(ASRModel())
     definition = served.infer.get_concrete_function().graph.as_graph_def()
     nodes = [*definition.node, *(node for function in definition.library.function for node in function.node_def)]
     assert len(nodes) < 1500

@@ -7,7 +7,6 @@ import numpy as np
 from asr_tf.model import ASRModel
 
 TINY = {
-    "compile_inference": False,
     "canvas_size": (12, 14),
     "num_steps": 3,
     "glimpse_size": 6,
