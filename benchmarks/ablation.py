@@ -4,7 +4,7 @@
     python -m benchmarks.ablation --minutes=2 --plot    draws docs/images/ablation.png from the lines
 
 Each run is a cell of `benchmarks.reproduce` with one more line of gin.  Strengths are factors of those that
-scenes/mnist_count13.gin sets.
+scenes/mnist_count13.gin sets.  `python -m benchmarks.reproduce --table` takes the lines into docs/RESULTS.md.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from typing import Any
 
 from benchmarks import reproduce
 
-__all__ = ["variants"]
+__all__ = ["LINES", "draw", "section", "variants"]
 
 ROOT = reproduce.ROOT
 LINES = ROOT / "docs" / "results" / "ablation.jsonl"
+PICTURE = ROOT / "docs" / "images" / "ablation.png"
 CELL = reproduce.Cell("asr", "mnist", "count13")
 # Rule and its usual strength, nats a unit.
 STRENGTHS = {"CountInSet": 10.0, "AggregateCount": 100.0, "TightWindows": 2.0}
@@ -46,7 +47,28 @@ def _known(row: dict[str, Any], binding: str, minutes: float) -> bool:
     return row["bindings"] == [binding] and row["minutes"] == minutes
 
 
-def draw(rows: list[dict[str, Any]], minutes: float, path: pathlib.Path) -> None:
+def section(rows: list[dict[str, Any]], minutes: float) -> list[str]:
+    """The part of docs/RESULTS.md about these runs, line by line."""
+    titles = ["varied", "value", "count accuracy", "mean IoU", "-ELBO, nats", "samples with a wrong count", "steps"]
+    lines = [
+        f"## {CELL.data} {CELL.setting}: what the rules, T and the number of images are worth\n",
+        f"AIR-ASR, {minutes:g} minutes a run, seed {rows[0]['seed']}, one setting varied at a time; the usual ones are",
+        "strengths of " + ", ".join(f"{usual:g} for `{rule}`" for rule, usual in STRENGTHS.items()) + ", T = 4 and all",
+        f"{TRAINING_IMAGES:,} images, so that five rows are the same setting and tell how much runs differ. From",
+        "[results/ablation.jsonl](results/ablation.jsonl), whose lines `python -m benchmarks.ablation` adds.\n",
+        "| " + " | ".join(titles) + " |",
+        "|---" * len(titles) + "|",
+    ]
+    for what, value, binding in variants():
+        for row in rows:
+            if _known(row, binding, minutes):
+                wrong = 1.0 - row["samples_with_allowed_count"]
+                numbers = f"{row['count_accuracy']:.3f} | {row['mean_iou']:.3f} | {row['negative_elbo_nats']:.1f}"
+                lines.append(f"| {what} | {value:,g} | {numbers} | {wrong:.3f} | {row['train_steps']:,} |")
+    return [*lines, "", "![accuracy, IoU and broken rules against each](images/ablation.png)\n"]
+
+
+def draw(rows: list[dict[str, Any]], minutes: float, path: pathlib.Path = PICTURE) -> None:
     """Accuracy, IoU and broken rules against each of what is varied."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -73,6 +95,7 @@ def draw(rows: list[dict[str, Any]], minutes: float, path: pathlib.Path) -> None
         axes.grid(alpha=0.3)
     figure.axes[0].legend(fontsize=8)
     figure.set_layout_engine("constrained")
+    path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
 
 
@@ -89,7 +112,7 @@ def main() -> None:
     try:
         rows = reproduce.lines(arguments.output)
         if arguments.plot:
-            draw(rows, arguments.minutes, ROOT / "docs" / "images" / "ablation.png")
+            draw(rows, arguments.minutes)
             return
         data = reproduce.data_folder(arguments.data)
         for _, _, binding in variants():

@@ -194,9 +194,9 @@ def main() -> None:
         if arguments.list:
             _print_list(lines(arguments.output))
         elif arguments.table:
-            from benchmarks import results_page
+            from benchmarks import ablation, results_page
 
-            print(results_page.write(lines(arguments.output)))
+            print(results_page.write(lines(arguments.output), lines(ablation.LINES)))
         else:
             row = run_cell(
                 Cell.parse(arguments.cell),

@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from benchmarks import ablation
 from benchmarks.reproduce import DATA, MODELS, PICTURES, ROOT, SETTINGS, Cell
 
 __all__ = ["OBJECTS", "TITLES", "Row", "page", "summary", "write"]
@@ -223,8 +224,12 @@ def _command(row: Row) -> str:
     return f"    python -m benchmarks.reproduce {flags}"
 
 
-def page(rows: Sequence[Row]) -> str:
-    """The page as Markdown."""
+def _budget(ablated: Sequence[Row]) -> float:
+    return max(row["minutes"] for row in ablated)
+
+
+def page(rows: Sequence[Row], ablated: Sequence[Row] = ()) -> str:
+    """The page as Markdown, from the lines of the cells and those of `benchmarks.ablation`."""
     rows = [row for row in rows if not row.get("bindings")]
     parts = [_INTRODUCTION, "## What AIR-ASR should reach, and what it reached\n", *_goal_lines(rows), ""]
     for data in DATA:
@@ -243,16 +248,20 @@ def page(rows: Sequence[Row]) -> str:
                 parts.append(f"Not run yet: {', '.join(missing)}.\n")
             if seen:
                 parts += ["Commands:\n", *sorted(_command(row) for row in seen), ""]
+    if ablated:
+        parts += ablation.section(list(ablated), _budget(ablated))
     return "\n".join(parts).rstrip() + "\n"
 
 
-def write(rows: Sequence[Row], path: pathlib.Path = PAGE) -> pathlib.Path:
-    """Writes the page and the pictures of the learning curves.
+def write(rows: Sequence[Row], ablated: Sequence[Row] = (), path: pathlib.Path = PAGE) -> pathlib.Path:
+    """Writes the page and its plots.
 
     Returns:
         The page's path.
     """
-    path.write_text(page(rows), encoding="utf-8")
+    path.write_text(page(rows, ablated), encoding="utf-8")
+    if ablated:
+        ablation.draw(list(ablated), _budget(ablated), path.parent / "images" / ablation.PICTURE.name)
     for data in DATA:
         for setting in SETTINGS:
             seen = [

@@ -146,3 +146,14 @@ def test_every_variant_of_the_ablation_is_a_configuration():
     for what, value, binding in found:
         configuration.parse(ablation.CELL.gin_files, [binding])
         assert str(int(value)) in binding or str(value) in binding, what
+
+
+def test_the_page_tells_what_was_varied(tmp_path):
+    (what, value, binding), *_ = ablation.variants()
+    varied = row(count_accuracy=0.75, bindings=[binding], minutes=2.0)
+    varied |= {"samples_with_allowed_count": 0.625, "train_steps": 1234}
+    (tmp_path / "docs").mkdir()
+    path = results_page.write([row()], [varied], tmp_path / "docs" / "RESULTS.md")
+    (line,) = [line for line in path.read_text().splitlines() if line.startswith(f"| {what} | {value:g} |")]
+    assert line.endswith(" | 0.375 | 1,234 |") and " | 0.750 | " in line
+    assert (tmp_path / "docs" / "images" / "ablation.png").stat().st_size > 5000

@@ -3,7 +3,7 @@
 import pytest
 import source_tree
 
-from benchmarks import performance, reproduce, results, results_page
+from benchmarks import ablation, performance, reproduce, results, results_page
 
 
 def test_readme_holds_the_table_of_the_stored_lines():
@@ -19,7 +19,7 @@ def test_performance_page_holds_the_tables_of_the_stored_figures():
 
 
 def test_results_page_is_that_of_the_stored_lines():
-    page = results_page.page(reproduce.lines())
+    page = results_page.page(reproduce.lines(), reproduce.lines(ablation.LINES))
     assert results_page.PAGE.read_text(encoding="utf-8") == page, "run python -m benchmarks.reproduce --table"
 
 
