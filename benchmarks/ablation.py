@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import pathlib
 import sys
+import textwrap
 from collections.abc import Iterator
 from typing import Any
 
@@ -50,12 +51,17 @@ def _known(row: dict[str, Any], binding: str, minutes: float) -> bool:
 def section(rows: list[dict[str, Any]], minutes: float) -> list[str]:
     """The part of docs/RESULTS.md about these runs, line by line."""
     titles = ["varied", "value", "count accuracy", "mean IoU", "-ELBO, nats", "samples with a wrong count", "steps"]
+    usual = ", ".join(f"{strength:g} for `{rule}`" for rule, strength in STRENGTHS.items())
+    about = (
+        f"AIR-ASR, seed {rows[0]['seed']}, {minutes:g} minute{'' if minutes == 1.0 else 's'} of training a run, "
+        f"one setting varied at a time; the usual ones are strengths of {usual}, T = 4 and all {TRAINING_IMAGES:,} "
+        "images, so that five rows are the same setting and tell how much runs differ. The prior follows the "
+        "posterior with a delay: samples depend on the number of steps. The lines of "
+        "[results/ablation.jsonl](results/ablation.jsonl) are those that `python -m benchmarks.ablation` adds."
+    )
     lines = [
         f"## {CELL.data} {CELL.setting}: what the rules, T and the number of images are worth\n",
-        f"AIR-ASR, {minutes:g} minutes a run, seed {rows[0]['seed']}, one setting varied at a time; the usual ones are",
-        "strengths of " + ", ".join(f"{usual:g} for `{rule}`" for rule, usual in STRENGTHS.items()) + ", T = 4 and all",
-        f"{TRAINING_IMAGES:,} images, so that five rows are the same setting and tell how much runs differ. From",
-        "[results/ablation.jsonl](results/ablation.jsonl), whose lines `python -m benchmarks.ablation` adds.\n",
+        textwrap.fill(about, 120, break_long_words=False, break_on_hyphens=False) + "\n",
         "| " + " | ".join(titles) + " |",
         "|---" * len(titles) + "|",
     ]
