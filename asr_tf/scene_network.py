@@ -255,6 +255,9 @@ class SceneNetwork(BoundModel):
             objects=steps_first(objects),
             glimpses=glimpses,
             drawn=steps_first(drawn),
+            prior_count_log_probs=(
+                PresenceCode(prior.presence_logits).count_log_probs() if self.prior == "autoregressive" else None
+            ),
         )
         return terms, statistics
 

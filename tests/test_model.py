@@ -6,7 +6,8 @@ import pytest
 import tensorflow as tf
 from testing_asr_model import images, tiny
 
-from asr_tf.constraints import AggregateCount, CountInSet, TightWindows
+from asr_tf.constraints import AggregateCount, CountInSet, PriorCountInSet, TightWindows
+from asr_tf.distributions import PresenceCode
 
 RULES = (CountInSet((1, 3)), AggregateCount((1, 3)), TightWindows())
 
@@ -45,6 +46,26 @@ def test_fit_lowers_the_loss_in_every_setting(estimator, prior, observation):
     assert int(model.step.numpy()) == 22
     for name in ("negative_elbo_nats", "kl_what_nats", "penalty_count_in_set", "count_accuracy"):
         assert np.isfinite(last[name][0])
+
+
+def test_a_rule_about_the_prior_pulls_at_the_prior_alone():
+    rule = PriorCountInSet((1, 3), strength=7.0)
+    gradients = []
+    for model in (tiny(constraints=[rule]), tiny()):  # of one seed
+        weights = model.prior_network.presence_weights
+        weights.assign([0.1, -0.05, 0.02])
+        with tf.GradientTape(persistent=True) as tape:
+            loss, named, _ = model._loss(images()[..., 0], tf.constant([0, 1]), "enumerate")
+            allowed = tf.gather(PresenceCode(model.prior_network.presence_logits()).count_probs(), rule.counts)
+            wanted = -tf.math.log(tf.reduce_sum(allowed))
+        gradients.append(tape.gradient(loss, model.trainable_variables))
+        if len(gradients) == 1:
+            np.testing.assert_allclose(named["penalty_prior_count_in_set"], wanted, rtol=1e-5)
+    pull = rule.strength * tape.gradient(wanted, weights.value)
+    assert np.abs(pull).min() > 0.1
+    for variable, one, other in zip(model.trainable_variables, *gradients, strict=True):
+        more = pull if variable is weights else 0.0
+        np.testing.assert_allclose(one, other + more, rtol=1e-4, atol=1e-4, err_msg=variable.path)
 
 
 @pytest.mark.parametrize("jit_compile", [False, True])

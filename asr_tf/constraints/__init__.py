@@ -35,7 +35,7 @@ and one line of gin, after `import my_rules` at the top of the file if it lives 
 """
 
 from asr_tf.constraints.base import Constraint, SceneStatistics
-from asr_tf.constraints.count import AggregateCount, CountInSet
+from asr_tf.constraints.count import AggregateCount, CountInSet, PriorCountInSet
 from asr_tf.constraints.overlap import DisjointBoxes, DisjointObjects
 from asr_tf.constraints.window import InsideCanvas, SharedSize, SizeInterval, TightWindows
 
@@ -46,6 +46,7 @@ __all__ = [
     "DisjointBoxes",
     "DisjointObjects",
     "InsideCanvas",
+    "PriorCountInSet",
     "SceneStatistics",
     "SharedSize",
     "SizeInterval",

@@ -25,7 +25,7 @@ __all__ = ["Constraint", "SceneStatistics", "pairs_present", "sides_px", "steps_
 
 
 class SceneStatistics(NamedTuple):
-    """What a rule may look at: expectations of the posterior, in the units of the image.
+    """What a rule may look at: expectations of the posterior, in the units of the image, and the prior's counts.
 
     Attributes:
         presence_probs: float [B, T], q(n >= t), the probability that step t holds an object.
@@ -36,6 +36,7 @@ class SceneStatistics(NamedTuple):
         objects: float [B, T, G, G] in (0, 1), what each step draws in its window.
         glimpses: float [B, T, G, G] in [0, 1], what the image shows there.
         drawn: float [B, T, H, W] in [0, 1], each step's object on a canvas of its own.
+        prior_count_log_probs: float [B, T + 1], log p(n = k) of the learned prior; None where the prior is fixed.
     """
 
     presence_probs: Any
@@ -45,6 +46,7 @@ class SceneStatistics(NamedTuple):
     objects: Any = None
     glimpses: Any = None
     drawn: Any = None
+    prior_count_log_probs: Any = None
 
     @property
     def absence_probs(self) -> tf.Tensor:

@@ -1,8 +1,8 @@
-"""Rules about the number of objects: which counts an image may have, and how often each occurs.
+"""Rules about the number of objects: which counts an image may have, how often each occurs, and which are drawn.
 
-Both compare the probability that a step is present, q_t = q(n >= t), with unary codes of the allowed counts, by the
-cross-entropy of independent steps.  Logarithms are taken of q + 1e-12: gradients are finite where q_t is 0 or 1, and
-with respect to the logits still right where q_t is as small as 1e-11.
+The first two compare the probability that a step is present, q_t = q(n >= t), with unary codes of the allowed counts,
+by the cross-entropy of independent steps.  Logarithms are taken of q + 1e-12: gradients are finite where q_t is 0 or 1,
+and with respect to the logits still right where q_t is as small as 1e-11.
 
 References:
     Xu et al., "Multi-object Generation with Amortized Structural Regularization", NeurIPS 2019,
@@ -21,7 +21,7 @@ import tensorflow as tf
 
 from asr_tf.constraints.base import Constraint, SceneStatistics
 
-__all__ = ["AggregateCount", "CountInSet"]
+__all__ = ["AggregateCount", "CountInSet", "PriorCountInSet"]
 
 _EPSILON = 1e-12
 
@@ -121,6 +121,41 @@ class AggregateCount(_CountRule):
         cross_entropy = -tf.reduce_sum(target * _log(present) + (1.0 - target) * _log(absent))
         # Rounding could leave a difference of equal numbers just below 0.
         return tf.nn.relu(cross_entropy - entropy)
+
+
+@gin.register
+class PriorCountInSet(_CountRule):
+    """Scenes that the learned prior draws have one of the given counts.
+
+    The penalty is -log p(n in K).  The bound alone teaches the prior how often each count is inferred, mistakes
+    included, with a delay.  With strength s, mistakes end with 1 / (1 + s) of that share: as if with each image came s
+    scenes that keep the rule.
+    """
+
+    def __init__(self, counts: Iterable[int] = gin.REQUIRED, strength: float = 10.0) -> None:
+        """Initializes the rule.
+
+        Args:
+            counts: the allowed counts K, different integers, 0 or more.
+            strength: factor of the penalty in the objective.
+
+        Raises:
+            ValueError: no count, a negative one or one given twice.
+            TypeError: a count that is not an integer.
+        """
+        super().__init__(counts, strength)
+
+    def penalty(self, statistics: SceneStatistics) -> tf.Tensor:
+        """Float [B], nats.
+
+        Raises:
+            ValueError: the prior isn't a learned one.
+        """
+        if statistics.prior_count_log_probs is None:
+            raise ValueError("PriorCountInSet needs a prior that learns: set ASRModel.prior to 'autoregressive'.")
+        self.check(statistics.presence_probs.shape[-1])
+        allowed = tf.gather(statistics.prior_count_log_probs, self.counts, axis=-1)
+        return -tf.minimum(tf.reduce_logsumexp(allowed, axis=-1), 0.0)
 
 
 def _log(probs: tf.Tensor) -> tf.Tensor:

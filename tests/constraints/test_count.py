@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from asr_tf.constraints import AggregateCount, CountInSet, SceneStatistics
+from asr_tf.constraints import AggregateCount, CountInSet, PriorCountInSet, SceneStatistics
 from asr_tf.distributions import PresenceCode, code_of_count
 
 
@@ -19,7 +19,8 @@ def statistics_of_counts(count_probs, dtype=np.float64):
 def statistics_of_logits(logits):
     code = PresenceCode(logits)
     boxes = tf.zeros([*logits.shape, 4], logits.dtype)
-    return SceneStatistics(code.presence_probs(), code.count_probs(), boxes, (50, 50))
+    given = code.presence_probs(), code.count_probs(), boxes, (50, 50)
+    return SceneStatistics(*given, prior_count_log_probs=code.count_log_probs())
 
 
 def test_count_in_set_by_hand():
@@ -74,7 +75,9 @@ def test_penalties_are_zero_where_the_rules_hold(dtype):
     assert AggregateCount((1, 3)).penalty(skewed) > 0.2
 
 
-@pytest.mark.parametrize("rule", [CountInSet((1, 3)), AggregateCount((1, 3))], ids=lambda r: r.name)
+@pytest.mark.parametrize(
+    "rule", [CountInSet((1, 3)), AggregateCount((1, 3)), PriorCountInSet((1, 3))], ids=lambda r: r.name
+)
 def test_gradients_equal_finite_differences(rule):
     logits = tf.constant(np.random.default_rng(0).normal(size=(3, 4)))
     with tf.GradientTape() as tape:
@@ -144,6 +147,59 @@ def test_descending_the_penalty_reaches_an_allowed_count():
     assert set(tf.reduce_sum(PresenceCode(logits).mode(), -1).numpy()) <= {1.0, 3.0}
 
 
+def _code_of(count_probs):
+    """The presence code whose counts 0..T have these probabilities [T + 1]."""
+    at_least = np.cumsum(count_probs[::-1])[::-1]
+    further = at_least[1:] / at_least[:-1]
+    return PresenceCode(tf.constant(np.log(further) - np.log1p(-further))[tf.newaxis])
+
+
+def test_prior_count_in_set_by_hand():
+    code = _code_of(np.array([0.1, 0.2, 0.3, 0.25, 0.15]))
+    statistics = SceneStatistics(*[tf.zeros([1, 4])] * 3, (50, 50), prior_count_log_probs=code.count_log_probs())
+    np.testing.assert_allclose(PriorCountInSet((1, 3)).penalty(statistics), [-np.log(0.45)], rtol=1e-9)
+    np.testing.assert_allclose(PriorCountInSet((0, 1, 2, 3, 4)).penalty(statistics), [0.0], atol=1e-12)
+    fixed = statistics._replace(prior_count_log_probs=None)
+    with pytest.raises(ValueError, match="PriorCountInSet needs a prior that learns: set ASRModel.prior to 'auto"):
+        PriorCountInSet((1, 3)).penalty(fixed)
+
+
+@pytest.mark.parametrize("strength", [0.0, 3.0, 10.0])
+def test_the_prior_ends_with_a_share_of_the_wrong_counts(strength):
+    """E_q[-log p(n)] + s * penalty is least where p has 1 / (1 + s) of the wrong counts that q has."""
+    inferred = np.array([0.02, 0.5, 0.05, 0.4, 0.03])
+    is_wrong = np.array([True, False, True, False, True])
+    wrong = inferred * is_wrong / (1.0 + strength)
+    wanted = np.where(is_wrong, wrong, inferred / inferred[~is_wrong].sum() * (1.0 - wrong.sum()))
+    rule = PriorCountInSet((1, 3), strength)
+
+    def slope(probs):
+        logits = tf.constant(_code_of(probs).logits)
+        with tf.GradientTape() as tape:
+            tape.watch(logits)
+            statistics = statistics_of_logits(logits)
+            loss = -tf.reduce_sum(inferred * statistics.prior_count_log_probs)
+            loss += rule.strength * tf.reduce_sum(rule.penalty(statistics))
+        return tape.gradient(loss, logits)
+
+    np.testing.assert_allclose(slope(wanted), np.zeros([1, 4]), atol=1e-12)
+    assert np.abs(slope(np.full(5, 0.2))).max() > 0.1
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_the_penalty_of_the_prior_is_finite_at_extreme_logits(jit_compile):
+    @tf.function(jit_compile=jit_compile)
+    def gradient(logits):
+        with tf.GradientTape() as tape:
+            tape.watch(logits)
+            penalty = PriorCountInSet((1, 3)).penalty(statistics_of_logits(logits))
+        return penalty, tape.gradient(penalty, logits)
+
+    for value in (30.0, -30.0, 100.0, -100.0, 0.0):
+        penalty, slope = gradient(tf.fill([2, 4], value))
+        assert np.all(np.isfinite(penalty)) and np.all(np.isfinite(slope)) and np.all(penalty >= 0.0)
+
+
 def test_broken_scenes():
     counts = np.array([0, 1, 2, 3, 4])
     broken = CountInSet((1, 3)).broken(counts, None, (50, 50))
@@ -151,7 +207,7 @@ def test_broken_scenes():
     assert AggregateCount((1, 3)).broken(counts, None, (50, 50)) is None
 
 
-@pytest.mark.parametrize("cls", [CountInSet, AggregateCount])
+@pytest.mark.parametrize("cls", [CountInSet, AggregateCount, PriorCountInSet])
 def test_a_rule_that_cannot_hold(cls):
     rule = cls((1, 7))
     rule.check(7)
@@ -161,7 +217,9 @@ def test_a_rule_that_cannot_hold(cls):
         rule.check(6)
     assert "\n" not in str(error.value)
     code = code_of_count([1], 6)
-    statistics = SceneStatistics(code, tf.zeros([1, 7]), tf.zeros([1, 6, 4]), (50, 50))
+    statistics = SceneStatistics(
+        code, tf.zeros([1, 7]), tf.zeros([1, 6, 4]), (50, 50), prior_count_log_probs=tf.zeros([1, 7])
+    )
     with pytest.raises(ValueError, match="cannot hold with num_steps=6"):
         rule.penalty(statistics)
 
