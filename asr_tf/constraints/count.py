@@ -29,7 +29,17 @@ _EPSILON = 1e-12
 class _CountRule(Constraint):
     """What the rules about counts share: a checked set of counts and its unary codes."""
 
-    def __init__(self, counts: Iterable[int], strength: float) -> None:
+    def __init__(self, counts: Iterable[int] = gin.REQUIRED, strength: float = 10.0) -> None:
+        """Initializes the rule.
+
+        Args:
+            counts: the allowed counts K, different integers, 0 or more.
+            strength: factor of the penalty in the objective.
+
+        Raises:
+            ValueError: no count, a negative one or one given twice.
+            TypeError: a count that is not an integer.
+        """
         super().__init__(strength)
         self.counts = _checked_counts(f"{type(self).__name__}.counts", counts)
 
@@ -57,19 +67,6 @@ class CountInSet(_CountRule):
     The penalty is min over k in K of the cross-entropy between the unary code of k and q_1..q_T: the nats by which the
     posterior is unsure of the nearest allowed count.  It is 0 where one allowed count is certain.
     """
-
-    def __init__(self, counts: Iterable[int] = gin.REQUIRED, strength: float = 10.0) -> None:
-        """Initializes the rule.
-
-        Args:
-            counts: the allowed counts K, different integers, 0 or more.
-            strength: factor of the penalty in the objective.
-
-        Raises:
-            ValueError: no count, a negative one or one given twice.
-            TypeError: a count that is not an integer.
-        """
-        super().__init__(counts, strength)
 
     def penalty(self, statistics: SceneStatistics) -> tf.Tensor:
         """Float [B], nats."""
@@ -131,19 +128,6 @@ class PriorCountInSet(_CountRule):
     included, with a delay.  With strength s, mistakes end with 1 / (1 + s) of that share: as if with each image came s
     scenes that keep the rule.
     """
-
-    def __init__(self, counts: Iterable[int] = gin.REQUIRED, strength: float = 10.0) -> None:
-        """Initializes the rule.
-
-        Args:
-            counts: the allowed counts K, different integers, 0 or more.
-            strength: factor of the penalty in the objective.
-
-        Raises:
-            ValueError: no count, a negative one or one given twice.
-            TypeError: a count that is not an integer.
-        """
-        super().__init__(counts, strength)
 
     def penalty(self, statistics: SceneStatistics) -> tf.Tensor:
         """Float [B], nats.
