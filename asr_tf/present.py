@@ -36,12 +36,6 @@ class PresentSteps:
             return tf.repeat(tf.range(shape[0]), shape[1])
         return tf.cast(self._index[:, 0], tf.int32)
 
-    def take_scenes(self, values: tf.Tensor) -> tf.Tensor:
-        """[B, ...] to the values of each present step's scene, [N, ...]."""
-        if self._index is None:
-            return tf.repeat(values, self._presence.shape[1], axis=0)
-        return tf.gather(values, self._index[:, 0])
-
     def put(self, values: tf.Tensor) -> tf.Tensor:
         """[N, ...] to [B, T, ...], zeros for absent steps."""
         shape = tf.concat([tf.shape(self._presence), tf.shape(values)[1:]], 0)

@@ -52,7 +52,6 @@ def train(
     checkpoint_every_minutes: float = 1.0,
     checkpoints_to_keep: int = 3,
     validation_size: int = 200,
-    shift_margin: int | None = None,
     max_skipped_in_a_row: int = 20,
 ) -> dict[str, Any]:
     """Trains the configured model on the configured data, or goes on with it.
@@ -77,8 +76,6 @@ def train(
         checkpoint_every_minutes: of wall time; also saved at the end and on interruption.
         checkpoints_to_keep: older ones are deleted.
         validation_size: training images held out for the reports, the last ones; a tenth of all at most.
-        shift_margin: moves each training scene as a whole, to where its ink keeps this distance from the edges in
-            pixels; None moves nothing.
         max_skipped_in_a_row: non-finite steps in a row that end the run.
 
     Returns:
@@ -151,7 +148,7 @@ def train(
     saver = callbacks.CheckpointSaver(state, checkpoints, checkpoint_every_minutes, write_info)
     try:
         model.fit(
-            training_dataset(training_scenes, batch_size, seed, state.steps_done, shift_margin),
+            training_dataset(training_scenes, batch_size, seed, start_step=state.steps_done),
             epochs=_epochs(budget, state.steps_done, report_steps),
             steps_per_epoch=report_steps,
             shuffle=False,  # the data set has its own order

@@ -29,7 +29,6 @@ def _sizes(model: ASRModel) -> dict[str, int]:
     network = model.recognition
     shift, presence = network.shift_head, network.presence_head
     return {
-        "steps": model.num_steps,
         "units": network.cell.units,
         "head": shift.dense_0.units,
         "presence": _chain([network.cell.units, presence.dense_0.units, 1]),
@@ -88,7 +87,7 @@ def inference_flops(model: ASRModel, batch_size: int, count: int | None = None) 
             for all T steps.
     """
     size, canvas, glimpse = _sizes(model), model.canvas_size, (model.glimpse_size,) * 2
-    steps, units, head = size["steps"], size["units"], size["head"]
+    steps, units, head = model.num_steps, size["units"], size["head"]
     present = steps if count is None or not model.skip_absent else count
     # Without the heads' standard deviations, and those of the encoder, which are half of its outputs.
     heads = 3 * units * head + 2 * head + (2 + 1 + 1) * head

@@ -213,8 +213,9 @@ a mean IoU of 0.897 and a count accuracy of 0.980. On `overlap3`, seed 1, window
 from steps 16,500 and 11,000 on: AIR-ASR's mean IoU on held-out scenes fell from 0.886 to 0.80, AIR's from 0.817 to
 0.66. Two runs of 12 minutes of the same seed (12,900 steps), with half the learning rate and with `train.adam_beta_2
 = 0.99`, gave AIR-ASR a recall of 0.986 and 0.982, a mean IoU of 0.887 and 0.891 and bounds of 199.4 and 198.6 nats;
-whether it is they or the shorter schedule isn't known yet. Moving whole scenes (`train.shift_margin = 5`) helped
-neither setting: stopped after 12,000 steps, its bounds and IoU on held-out scenes were no better.
+whether it is they or the shorter schedule isn't known yet. Moving each training scene as a whole, as far as its ink
+allows (revision 93817d8), helped neither setting: stopped after 12,000 steps, its bounds and IoU on held-out scenes
+were no better.
 
 The dSprites test scenes show shapes at orientations that are in no training scene (every fifth; the lines here are
 of 96 sprites for training and 24 for test, of one size), so that their bounds lie well above the curves of training

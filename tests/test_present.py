@@ -23,7 +23,7 @@ def test_steps_go_there_and_back(gather):
 @pytest.mark.parametrize("gather", [True, False])
 def test_each_step_gets_what_its_scene_has(gather):
     steps = PresentSteps(tf.constant(PRESENCE), gather)
-    scenes = steps.put(steps.take_scenes(tf.constant([[10.0], [20.0], [30.0], [40.0]])))
+    scenes = steps.put(tf.gather(tf.constant([[10.0], [20.0], [30.0], [40.0]]), steps.scenes()))
     np.testing.assert_array_equal(scenes[..., 0], PRESENCE * np.array([[10.0], [20.0], [30.0], [40.0]]))
 
 

@@ -185,21 +185,6 @@ def test_arguments_out_of_range_are_named(tmp_path, binding, message):
         train(tmp_path, binding)
 
 
-@pytest.mark.parametrize("margin", [None, 0])
-def test_training_scenes_are_moved_where_that_is_asked_for(tmp_path, tiny, margin):
-    scenes = testing_model.tiny_scenes(40)
-    scenes.images[:, :3] = scenes.images[:, :, :5] = 0
-    made, plain = [], training.training_dataset
-    tiny.setattr(training.DataSource, "load", lambda *_, **__: scenes)
-    tiny.setattr(training, "training_dataset", lambda *given: made.append(plain(*given)) or made[0])
-    train(tmp_path / "run", f"train.shift_margin = {margin}")
-    (batch,), (wanted,), (still,) = (
-        data.take(1) for data in (made[0], plain(scenes.take(36), 4, 0, 0, margin), plain(scenes.take(36), 4, 0))
-    )
-    np.testing.assert_array_equal(batch["image"], wanted["image"])
-    assert (np.abs(batch["image"] - still["image"]).max() > 0.0) == (margin is not None)
-
-
 def test_at_most_a_tenth_of_the_images_is_held_out():
     scenes = testing_model.tiny_scenes(40)
     for wanted, held in ((3, 3), (200, 4)):

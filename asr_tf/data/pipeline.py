@@ -13,7 +13,6 @@ import tensorflow as tf
 
 from asr_tf import checks
 from asr_tf.data.scenes import Scenes
-from asr_tf.data.shifts import shifted
 
 __all__ = ["evaluation_dataset", "training_dataset"]
 
@@ -50,7 +49,7 @@ def _finish(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
 
 
 def training_dataset(
-    scenes: Scenes, batch_size: int, seed: int, start_step: int = 0, shift_margin: int | None = None
+    scenes: Scenes, batch_size: int, seed: int, start_step: int = 0
 ) -> tf.data.Dataset:
     """Returns an infinite data set of shuffled batches, all of the same size.
 
@@ -62,15 +61,11 @@ def training_dataset(
         batch_size: B, images a batch.
         seed: of the order; any int32.
         start_step: index of the first batch, to resume.
-        shift_margin: moves each scene as a whole, to where its ink keeps this distance from the edges in pixels (see
-            `asr_tf.data.shifts`); None moves nothing.
 
     Raises:
-        ValueError: a batch size below 1, or a start or margin below 0.
+        ValueError: a batch size below 1 or a start below 0.
     """
     checks.check_positive("batch_size", batch_size)
-    if shift_margin is not None:
-        checks.check_range("shift_margin", shift_margin, 0, max(scenes.canvas_size))
     checks.check_range("start_step", start_step, 0, 2**62 // batch_size)
     tensors = _known(scenes)
     num_scenes = len(scenes)
@@ -95,10 +90,7 @@ def training_dataset(
             max_index=tf.constant(num_scenes - 1, tf.int64),
             rounds=_SHUFFLE_ROUNDS,
         )
-        batch = {key: tf.gather(tensor, shuffled) for key, tensor in tensors.items()}
-        if shift_margin is not None:
-            batch = shifted(batch, tf.cast(tf.stack([tf.constant(seed, tf.int64), step]), tf.int32), shift_margin)
-        return _finish(batch)
+        return _finish({key: tf.gather(tensor, shuffled) for key, tensor in tensors.items()})
 
     dataset = tf.data.Dataset.counter(start=start_step)
     return _fixed(dataset.map(gather, num_parallel_calls=2, deterministic=True).prefetch(8))
