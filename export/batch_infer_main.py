@@ -11,6 +11,7 @@ Without them it runs in this process.
 
 from __future__ import annotations
 
+import os
 import sys
 
 from absl import flags
@@ -62,7 +63,7 @@ def _check() -> None:
 
 
 def _patterns() -> list[str]:
-    return [pattern for value in _FLAGS.input for pattern in value.split("|") if pattern]
+    return [os.path.expanduser(pattern) for value in _FLAGS.input for pattern in value.split("|") if pattern]
 
 
 def _main() -> None:
@@ -75,7 +76,7 @@ def _main() -> None:
     from asr_tf.export.batch import job
 
     options = job.parse_options(_beam_arguments)
-    output = _FLAGS.output.rstrip("/")
+    output = os.path.expanduser(_FLAGS.output).rstrip("/")
     model = job.find_model(_FLAGS.export_dir, _FLAGS.version)
     written, refused = job.run(model, _patterns(), output, _FLAGS.output_format, options)
     faulty = "1 image or file was" if refused == 1 else f"{refused} images or files were"

@@ -60,8 +60,17 @@ def export_run(
         )
     folder = RunFolder(workdir)
     training = {"config_gin": folder.config.read_text(encoding="utf-8"), "run": info}
-    report = json.loads(folder.report.read_text(encoding="utf-8")) if folder.report.is_file() else None
+    report = _report(folder, int(keras.ops.convert_to_numpy(model.step)))
     return export_model(model, export_dir, version, model_format, warmup, training=training, test=report)
+
+
+def _report(folder: RunFolder, steps: int) -> dict[str, Any] | None:
+    """The test figures of these weights; None where there are none, or those of an earlier state of the run."""
+    report = json.loads(folder.report.read_text(encoding="utf-8")) if folder.report.is_file() else None
+    if report is not None and report.get("train_steps") != steps:
+        print(f"{folder.report} is of step {report.get('train_steps')}, and the model of step {steps}: left out.")
+        return None
+    return report
 
 
 def export_model(

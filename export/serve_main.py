@@ -126,7 +126,7 @@ def _server() -> Any:
             raise
         raise ValueError(f"asr_serve needs {error.name}: pip install 'asr_tf[serve]'") from None
     settings = Settings(
-        export_dir=Path(_FLAGS.export_dir),
+        export_dir=Path(_FLAGS.export_dir).expanduser(),
         model_name=_FLAGS.model_name,
         num_versions=_FLAGS.num_versions,
         version_labels=_labels(),

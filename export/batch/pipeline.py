@@ -51,7 +51,7 @@ def build(
     """
     groups = (
         pipeline
-        | "Patterns" >> beam.Create(list(patterns))
+        | "Patterns" >> beam.Create([list(patterns)])
         | "Match" >> beam.FlatMap(_match)
         | "Spread" >> beam.Reshuffle()
     )
@@ -78,12 +78,16 @@ def numbers(result: Any) -> tuple[int, int]:
     return found.get(_WRITTEN, 0), found.get(_REFUSED, 0)
 
 
-def _match(pattern: str) -> Iterator[list[str]]:
-    """The files that match a pattern, in groups: a small file by itself would cost Beam as much as a large one."""
+def _match(patterns: list[str]) -> Iterator[list[str]]:
+    """The files that match a pattern, each once, in groups: a small one alone would cost as much as a large one."""
     group: list[str] = []
     size = 0
-    for match in FileSystems.match([pattern]):
-        for file in match.metadata_list:
+    seen = set()
+    for pattern in patterns:
+        for file in FileSystems.match([pattern])[0].metadata_list:
+            if file.path in seen:
+                continue
+            seen.add(file.path)
             group.append(file.path)
             size += file.size_in_bytes
             if len(group) == CHUNK_SIZE or size >= _GROUP_BYTES:

@@ -52,6 +52,8 @@ def split_body(body: bytes) -> PlainBody | None:
         if not text.endswith(b"}"):
             return None
         text = text[:-1]
+    if b'"' in text:  # something comes after the list, or it doesn't hold numbers
+        return None
     name = None if head["name"] is None else head["name"].decode()
     return PlainBody((head["signature"] or b"").decode(), head["key"] == b"instances", name, text)
 

@@ -121,19 +121,20 @@ class ServingPaths:
             answered.signature = request.signature_name
             return encode_answer(outputs, request.by_row)
         if action == "":
-            return self._status(match["model"], match["version"])
+            return self._status(match["model"], match["version"], match["label"])
         number, asked = self._predictor.resolve(match["model"], match["version"], match["label"])
         if is_post:
             raise RequestError(400, f"The signatures of this model are for predict, not {action[1:]}")
         return self._metadata(number, asked)
 
-    def _status(self, model: str, version: str | None) -> bytes:
-        states = self._predictor.repository.states() if model == self._predictor.settings.model_name else {}
-        if version is not None:
-            number, _ = self._predictor.resolve(self._predictor.settings.model_name, version, None)
-            if number not in states:
+    def _status(self, model: str, version: str | None, label: str | None) -> bytes:
+        states = {}
+        if model == self._predictor.settings.model_name:
+            states = self._predictor.repository.states()
+            number, _ = self._predictor.resolve(model, version, label)
+            if number is not None and number not in states:
                 raise RequestError(404, f"Could not find version {number} of model {model}")
-            states = {number: states[number]}
+            states = states if number is None else {number: states[number]}
         if not states:
             raise RequestError(404, f"Could not find any versions of model {model}")
         described = [

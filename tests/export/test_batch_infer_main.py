@@ -31,7 +31,8 @@ def infer(monkeypatch, *arguments):
 def test_the_command_tells_what_it_wrote(export_dir, tmp_path, monkeypatch, capfd):
     np.save(tmp_path / "a.npy", hand_made.pictures(3))
     np.save(tmp_path / "b.npy", np.zeros((7, 7), np.uint8))
-    wanted = [f"--export_dir={export_dir}", f"--input={tmp_path}/a.npy|{tmp_path}/b*"]
+    monkeypatch.setenv("HOME", str(tmp_path))
+    wanted = [f"--export_dir={export_dir}", f"--input={tmp_path}/a.npy|~/b*"]
     output = tmp_path / "out"
     flags_of_beam = ["--", "--direct_num_workers=1"]
     assert not infer(monkeypatch, *wanted, f"--output={output}/", *flags_of_beam)
@@ -42,7 +43,7 @@ def test_the_command_tells_what_it_wrote(export_dir, tmp_path, monkeypatch, capf
     ]
     assert len(list(output.glob("objects-*.parquet"))) == 1
 
-    assert infer(monkeypatch, *wanted, f"--output={tmp_path}/strict", "--strict") == 1
+    assert infer(monkeypatch, *wanted, "--output=~/strict", "--strict") == 1
     assert "error: --strict: 1 image or file was refused" in capfd.readouterr().err
     assert len(list((tmp_path / "strict").glob("objects-*.parquet"))) == 1
 

@@ -7,8 +7,9 @@ import sys
 
 import numpy as np
 import pytest
+import testing_export
 
-from asr_tf.export import artifact, check_artifact, check_main
+from asr_tf.export import artifact, check_artifact, check_main, exporter
 
 
 @pytest.fixture
@@ -38,6 +39,20 @@ def test_a_good_export_in_a_process_of_its_own(tiny_export):
     for name in ("infer", "sample", "render", "log_likelihood", "serving_default"):
         assert any(line.startswith(f"ok   {name} gives the golden values in 2 batches") for line in lines)
     assert "ok   infer refuses images with NaN" in lines
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"prior": "air"},
+        {"exact_count": 2, "second_look": 2.0, "placement_grid": 9, "learn_scale_prior": True},
+    ],
+)
+def test_exports_of_other_models_are_good(settings, tmp_path):
+    folder = exporter.export_model(testing_export.tiny_model(**settings), tmp_path, warmup=False)
+    lines = verdicts(folder)
+    for name in ("infer", "sample", "render", "log_likelihood", "serving_default"):
+        assert any(line.startswith(f"{name} gives the golden values") for line in lines), lines
 
 
 def test_refused_packages_can_not_be_imported(tmp_path):

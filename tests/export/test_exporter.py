@@ -56,12 +56,13 @@ def test_warmup_requests_are_those_of_tensorflow_serving(tiny_export):
 def test_report_and_next_version(tiny_run, tmp_path):
     """A run with a report, exported a second time, for LiteRT."""
     run = testing_export.write_run(tmp_path / "run")
-    (run / "report.json").write_text('{"count_accuracy": 0.5}')
+    report = {"count_accuracy": 0.5, "train_steps": 0}
+    (run / "report.json").write_text(json.dumps(report))
     (tmp_path / "export" / "4").mkdir(parents=True)
     folder = exporter.export_run(run, tmp_path / "export", model_format="tflite")
     card = card_of(folder)
     assert folder == tmp_path / "export" / "5" and card["version"] == 5
-    assert card["test"] == {"count_accuracy": 0.5}
+    assert card["test"] == report
     assert set(card["signatures"]) == {"infer"}
     assert set(card["files"]) == {artifact.TFLITE, artifact.GOLDEN}
     model = testing_export.tiny_model()
@@ -72,6 +73,16 @@ def test_report_and_next_version(tiny_run, tmp_path):
         assert set(answers) == set(wanted)
         for name, value in wanted.items():
             np.testing.assert_allclose(answers[name], value, rtol=0, atol=1e-4, err_msg=name)
+
+
+def test_figures_of_an_earlier_state_are_left_out(tmp_path, capsys):
+    folder = RunFolder(tmp_path)
+    assert exporter._report(folder, 7) is None
+    folder.report.write_text('{"train_steps": 5}')
+    assert exporter._report(folder, 5) == {"train_steps": 5}
+    assert capsys.readouterr().out == ""
+    assert exporter._report(folder, 7) is None
+    assert "report.json is of step 5, and the model of step 7: left out." in capsys.readouterr().out
 
 
 def test_a_crash_leaves_no_version(tmp_path, monkeypatch):

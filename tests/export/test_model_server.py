@@ -107,6 +107,8 @@ def test_the_other_signatures_by_column(server, direct):
 PATHS = [
     ("GET", "/v1/models/other", 404, "Could not find any versions of model other"),
     ("GET", "/v1/models/asr/versions/8", 404, "Could not find version 8 of model asr"),
+    ("GET", "/v1/models/other/labels/canary", 404, "Could not find any versions of model other"),
+    ("GET", "/v1/models/asr/labels/canary", 400, "Unrecognized servable version label: canary"),
     ("GET", "/v1/models/other/metadata", 404, "Servable not found for request: Latest(other)"),
     ("GET", "/v1/models/asr/versions/8/metadata", 404, "Servable not found for request: Specific(asr, 8)"),
     ("GET", "/v1/models", 400, "Missing model name in request."),

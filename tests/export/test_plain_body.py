@@ -76,6 +76,25 @@ def test_a_spoiled_body_fares_the_same_both_ways(place, cut, new):
     assert short == long
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"instances": [IMAGE], "signature_name": "infer"},
+        {"inputs": [IMAGE], "signature_name": 3},
+        {"inputs": {"images": [IMAGE]}, "signature_name": "infer"},
+        {"inputs": [IMAGE], "instances": [IMAGE]},
+        {"inputs": {"images": [IMAGE], "more": [IMAGE]}},
+    ],
+)
+def test_what_comes_after_the_list_counts(body):
+    text = json.dumps(body).encode()
+    assert split_body(text) is None
+    short, long = _answers(text)
+    assert short == long
+    if body.get("signature_name") == "infer":
+        assert short[0] == "infer"
+
+
 def test_other_inputs_go_the_long_way():
     body = json.dumps({"inputs": [[1, 0], [0, 1]]}).encode()
     for dtype, shape in ((np.dtype(np.int32), (None, 2)), (FLOAT, (None, None)), (FLOAT, None)):

@@ -68,9 +68,10 @@ def test_serves_until_it_is_told_to_stop_and_answers_what_was_asked(tmp_path):
     assert not any("Traceback" in line for line in log)
 
 
-def test_nothing_to_serve_is_one_line(tmp_path):
-    with pytest.raises(ValueError, match="No version in .*missing: expected folders called by a number"):
-        run_command(serve_main, f"--export_dir={tmp_path / 'missing'}", "--port=0")
+def test_nothing_to_serve_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(ValueError, match=f"No version in {tmp_path}/missing: expected folders called by a number"):
+        run_command(serve_main, "--export_dir=~/missing", "--port=0")
 
 
 @pytest.mark.parametrize(

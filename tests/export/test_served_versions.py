@@ -76,6 +76,11 @@ def test_one_version_of_two(tmp_path):
             assert status == 200
             np.testing.assert_allclose(answer["predictions"][0]["reconstruction"], factor * image[0], atol=1e-6)
         assert server.predict({"instances": [1]}, "/v1/models/asr/labels/gone:predict")[0] == 404
+        for path, numbers in (("", {"1", "2"}), ("/versions/2", {"2"}), ("/labels/stable", {"1"})):
+            status, text = server.ask("GET", f"/v1/models/asr{path}")
+            states = json.loads(text)["model_version_status"]
+            assert status == 200 and {state["version"] for state in states} == numbers
+        assert server.ask("GET", "/v1/models/asr/labels/gone")[0] == 404
 
 
 def test_warm_up_requests_beside_the_model_are_run(tmp_path, monkeypatch):

@@ -89,7 +89,7 @@ def check_all(output, numbers, inputs):
 
 def test_every_image_is_written_or_refused(export_dir, inputs, tmp_path):
     folder = inputs[0]
-    patterns = [f"{folder}/*.npy", f"{folder}/*.png", f"{folder}/r.tfrecord"]
+    patterns = [f"{folder}/*.npy", f"{folder}/*.png", f"{folder}/r.tfrecord", f"{folder}/r.tf*", f"{folder}/*.png"]
     output = tmp_path / "new" / "out"
     check_all(output, run(export_dir, patterns, output), inputs)
     assert sorted(path.name.partition("-")[0] for path in output.iterdir()) == ["objects", "refused"]
