@@ -1,7 +1,7 @@
 """What each penalty, the number of steps and the number of images are worth, on mnist count13.
 
     python -m benchmarks.ablation --minutes=2           runs what isn't there, adds lines to docs/results/ablation.jsonl
-    python -m benchmarks.ablation --minutes=2 --plot    draws docs/images/ablation.png from the lines
+    python -m benchmarks.ablation --plot                draws docs/images/ablation.png from the lines
 
 Each run is a cell of `benchmarks.reproduce` with one more line of gin.  Strengths are factors of those that
 scenes/mnist_count13.gin sets.  `python -m benchmarks.reproduce --table` takes the lines into docs/RESULTS.md.
@@ -13,7 +13,7 @@ import argparse
 import pathlib
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from benchmarks import reproduce
@@ -29,7 +29,9 @@ STRENGTHS = {"CountInSet": 10.0, "AggregateCount": 100.0, "TightWindows": 2.0}
 FACTORS = (0.0, 0.1, 1.0, 3.0, 10.0)
 STEPS = (3, 4, 6, 8)
 SHARES = (0.01, 0.1, 1.0)
-TRAINING_IMAGES = 38_000
+TRAINING_IMAGES = 40_000
+
+Row = Mapping[str, Any]
 
 
 def variants() -> Iterator[tuple[str, float, str]]:
@@ -44,19 +46,37 @@ def variants() -> Iterator[tuple[str, float, str]]:
         yield "training images", float(images), f"data.num_train = {images}"
 
 
-def _known(row: dict[str, Any], binding: str, minutes: float) -> bool:
-    return row["bindings"] == [binding] and row["minutes"] == minutes
+def _known(row: Row, binding: str, minutes: float, seed: int) -> bool:
+    return (row["bindings"], row["minutes"], row["seed"]) == ([binding], minutes, seed)
 
 
-def section(rows: list[dict[str, Any]], minutes: float) -> list[str]:
+def _of_one_budget(rows: Sequence[Row]) -> list[tuple[str, float, Row]]:
+    """What is varied, its value and the line, for the seed and minutes that most variants were run with.
+
+    Raises:
+        ValueError: there is no line of a variant.
+    """
+    found: dict[tuple[float, int], list[tuple[str, float, Row]]] = {}
+    for what, value, binding in variants():
+        for row in rows:
+            if _known(row, binding, row["minutes"], row["seed"]):
+                found.setdefault((row["minutes"], row["seed"]), []).append((what, value, row))
+    if not found:
+        raise ValueError("there is no line to draw; run python -m benchmarks.ablation first.")
+    return max(found.values(), key=len)
+
+
+def section(rows: Sequence[Row]) -> list[str]:
     """The part of docs/RESULTS.md about these runs, line by line."""
+    varied = _of_one_budget(rows)
+    minutes, seed = (varied[0][2][key] for key in ("minutes", "seed"))
     titles = ["varied", "value", "count accuracy", "mean IoU", "-ELBO, nats", "samples with a wrong count", "steps"]
     usual = ", ".join(f"{strength:g} for `{rule}`" for rule, strength in STRENGTHS.items())
     about = (
-        f"AIR-ASR, seed {rows[0]['seed']}, {minutes:g} minute{'' if minutes == 1.0 else 's'} of training a run, "
+        f"AIR-ASR, seed {seed}, {minutes:g} minute{'' if minutes == 1.0 else 's'} of training a run, "
         f"one setting varied at a time; the usual ones are strengths of {usual}, T = 4 and all {TRAINING_IMAGES:,} "
-        "images, so that five rows are the same setting and tell how much runs differ. The prior follows the "
-        "posterior with a delay: samples depend on the number of steps. The lines of "
+        "images (200 of them held out), so that five rows are the same setting and tell how much runs differ. "
+        "The prior follows the posterior with a delay: samples depend on the number of steps. The lines of "
         "[results/ablation.jsonl](results/ablation.jsonl) are those that `python -m benchmarks.ablation` adds."
     )
     lines = [
@@ -65,26 +85,29 @@ def section(rows: list[dict[str, Any]], minutes: float) -> list[str]:
         "| " + " | ".join(titles) + " |",
         "|---" * len(titles) + "|",
     ]
-    for what, value, binding in variants():
-        for row in rows:
-            if _known(row, binding, minutes):
-                wrong = 1.0 - row["samples_with_allowed_count"]
-                numbers = f"{row['count_accuracy']:.3f} | {row['mean_iou']:.3f} | {row['negative_elbo_nats']:.1f}"
-                lines.append(f"| {what} | {value:,g} | {numbers} | {wrong:.3f} | {row['train_steps']:,} |")
+    for what, value, row in varied:
+        wrong = 1.0 - row["samples_with_allowed_count"]
+        numbers = f"{row['count_accuracy']:.3f} | {row['mean_iou']:.3f} | {row['negative_elbo_nats']:.1f}"
+        lines.append(f"| {what} | {value:,g} | {numbers} | {wrong:.3f} | {row['train_steps']:,} |")
     return [*lines, "", "![accuracy, IoU and broken rules against each](images/ablation.png)\n"]
 
 
-def draw(rows: list[dict[str, Any]], minutes: float, path: pathlib.Path = PICTURE) -> None:
-    """Accuracy, IoU and broken rules against each of what is varied."""
+def draw(rows: Sequence[Row], path: pathlib.Path = PICTURE) -> None:
+    """Accuracy, IoU and broken rules against each of what is varied.
+
+    Raises:
+        ValueError: there is no line of a variant.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    series: dict[str, list[tuple[float, dict[str, Any]]]] = {}
-    for what, value, binding in variants():
-        series.setdefault(what, []).extend((value, row) for row in rows if _known(row, binding, minutes))
+    series: dict[str, list[tuple[float, Row]]] = {}
+    for what, value, row in _of_one_budget(rows):
+        series.setdefault(what, []).append((value, row))
     figure = Figure(figsize=(3.2 * len(series), 3.4), dpi=90)
     FigureCanvasAgg(figure)
-    for axes, (what, points) in zip(figure.subplots(1, len(series), sharey=True), series.items(), strict=True):
+    all_axes = figure.subplots(1, len(series), sharey=True, squeeze=False)[0]
+    for axes, (what, points) in zip(all_axes, series.items(), strict=True):
         values = [value for value, _ in points]
         for label, numbers in (
             ("count accuracy", [row["count_accuracy"] for _, row in points]),
@@ -118,11 +141,11 @@ def main() -> None:
     try:
         rows = reproduce.lines(arguments.output)
         if arguments.plot:
-            draw(rows, arguments.minutes)
+            draw(rows)
             return
         data = reproduce.data_folder(arguments.data)
         for _, _, binding in variants():
-            if not any(_known(row, binding, arguments.minutes) for row in rows):
+            if not any(_known(row, binding, arguments.minutes, arguments.seed) for row in rows):
                 reproduce.run_cell(
                     CELL, arguments.seed, arguments.minutes, data, arguments.runs, arguments.output, [binding]
                 )

@@ -5,8 +5,9 @@
     python -m benchmarks.reproduce --list                      the cells, and which are there
     python -m benchmarks.reproduce --table                     writes docs/RESULTS.md from the lines
 
-A cell is MODEL/DATA/SETTING.  Its line in docs/results/cells.jsonl holds `cell`, `seed`, `minutes`, the keys of
-report.json and `curve`, the reports of the training.  A cell that was run again counts once, with its last line.
+A cell is MODEL/DATA/SETTING.  Its line in docs/results/cells.jsonl holds `cell`, `seed`, `minutes`, `settings` (a
+digest of what the gin files say), the keys of report.json and `curve`, the reports of the training.  A cell that was
+run again counts once, with its last line; runs with other settings than the last of their cell and budget don't count.
 Original files are taken from --data, a folder with mnist/ and dsprites/; by default the one that
 ASR_TF_TEST_DATA names, else ../shared/data beside the checkout.
 """
@@ -19,10 +20,10 @@ import json
 import os
 import pathlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-__all__ = ["Cell", "cells", "lines", "run_cell"]
+__all__ = ["Cell", "cells", "lines", "of_newest_settings", "run_cell"]
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 LINES = ROOT / "docs" / "results" / "cells.jsonl"
@@ -77,7 +78,7 @@ def cells() -> Iterator[Cell]:
 
 
 def lines(path: pathlib.Path = LINES) -> list[dict[str, Any]]:
-    """What was run, in the order of the file; of lines about the same run only the last.
+    """What was run, in the order of the file; of lines about the same run only the last, at its place.
 
     Raises:
         ValueError: a line isn't JSON.
@@ -89,7 +90,9 @@ def lines(path: pathlib.Path = LINES) -> list[dict[str, Any]]:
             row = json.loads(line)
         except ValueError as error:
             raise ValueError(f"{path}, line {number}, is not JSON: {error}; delete it.") from error
-        kept[row["cell"], row["seed"], row["minutes"], tuple(row.get("bindings", ()))] = row
+        key = row["cell"], row["seed"], row["minutes"], tuple(row.get("bindings", ()))
+        kept.pop(key, None)
+        kept[key] = row
     return list(kept.values())
 
 
@@ -127,17 +130,20 @@ def run_cell(
         output: file that the line is appended to.
         bindings: further gin lines, which are written into the line.
     """
+    import gin
+
     from asr_tf import configuration, evaluation, training
 
     name = "_".join([*cell, f"seed{seed}", f"{minutes:g}min"])
     if bindings:
-        name += "_" + hashlib.sha256("\n".join(bindings).encode()).hexdigest()[:8]
+        name += "_" + _digest("\n".join(bindings))
     workdir = str(runs / name)
     configuration.parse(cell.gin_files, bindings)
+    settings = _digest(gin.config_str())
     training.train(workdir, seed=seed, max_minutes=minutes, manual_dir=str(data))
     report = evaluation.evaluate(workdir, manual_dir=str(data))
     reports = [json.loads(line) for line in (runs / name / "metrics.jsonl").read_text().splitlines()]
-    row = {"cell": cell.name, "seed": seed, "minutes": minutes, **report}
+    row = {"cell": cell.name, "seed": seed, "minutes": minutes, "settings": settings, **report}
     if bindings:
         row["bindings"] = list(bindings)
     row["curve"] = {key: [_rounded(line.get(key)) for line in reports] for key in _CURVE if key in reports[-1]}
@@ -147,6 +153,15 @@ def run_cell(
     if not bindings:
         _draw_samples(workdir, PICTURES / f"{name}.png")
     return row
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def of_newest_settings(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Of runs of one cell and budget, in the order of the file, those with the gin settings of the last."""
+    return [row for row in rows if row.get("settings") == rows[-1].get("settings")]
 
 
 def _draw_samples(workdir: str, path: pathlib.Path) -> None:
@@ -168,10 +183,13 @@ def _rounded(value: float | None) -> float | None:
 
 
 def _print_list(rows: Sequence[dict[str, Any]]) -> None:
+    plain = [row for row in rows if not row.get("bindings")]
     for cell in cells():
-        there = [
-            f"seed {row['seed']}, {row['minutes']:g} min" for row in rows if row["cell"] == cell.name
-        ]
+        there = []
+        for row in (row for row in plain if row["cell"] == cell.name):
+            same = [other for other in plain if (other["cell"], other["minutes"]) == (cell.name, row["minutes"])]
+            older = "" if row in of_newest_settings(same) else " (older settings)"
+            there.append(f"seed {row['seed']}, {row['minutes']:g} min{older}")
         print(f"{cell.name:32}{'; '.join(there) or '-'}")
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import pathlib
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from benchmarks import ablation
-from benchmarks.reproduce import DATA, MODELS, PICTURES, ROOT, SETTINGS, Cell
+from benchmarks.reproduce import DATA, MODELS, PICTURES, ROOT, SETTINGS, Cell, of_newest_settings
 
 __all__ = ["OBJECTS", "TITLES", "Row", "page", "summary", "write"]
 
@@ -48,7 +49,8 @@ class _Metric(NamedTuple):
 
 
 def _key(name: str) -> Callable[[Row], float | None]:
-    return lambda row: row.get(name)
+    """A number of the report, NaN where it has null for what isn't finite; None where it isn't there."""
+    return lambda row: math.nan if name in row and row[name] is None else row.get(name)
 
 
 COUNT = _Metric("count accuracy", _key("count_accuracy"), "{:.3f}")
@@ -86,14 +88,17 @@ class _Group:
         values = self.values(metric)
         if not values:
             return "-"
-        text = metric.form.format(statistics.fmean(values))
-        if metric.varies and len(values) > 1:
+        if not metric.varies:
+            return ", ".join(metric.form.format(value) for value in sorted(set(values)))
+        mean = statistics.fmean(values)
+        text = metric.form.format(mean)
+        if len(values) > 1 and math.isfinite(mean):
             text += " ± " + metric.form.format(statistics.stdev(values))
         return text
 
 
 def _group(rows: Sequence[Row], cell: Cell, minutes: float) -> _Group:
-    return _Group([row for row in rows if row["cell"] == cell.name and row["minutes"] == minutes])
+    return _Group(of_newest_settings([row for row in rows if (row["cell"], row["minutes"]) == (cell.name, minutes)]))
 
 
 def summary(rows: Sequence[Row], cell: Cell, minutes: float) -> str | None:
@@ -109,7 +114,7 @@ def summary(rows: Sequence[Row], cell: Cell, minutes: float) -> str | None:
 def _table(rows: Sequence[Row], data: str, setting: str) -> list[str]:
     """Models and budgets of one setting, a row each; those that were not run are left out."""
     lines = []
-    for minutes in _BUDGETS:
+    for minutes in sorted({row["minutes"] for row in rows}):
         for model in MODELS:
             group = _group(rows, Cell(model, data, setting), minutes)
             if group.rows:
@@ -238,10 +243,6 @@ def _command(row: Row) -> str:
     return f"    python -m benchmarks.reproduce {flags}"
 
 
-def _budget(ablated: Sequence[Row]) -> float:
-    return max(row["minutes"] for row in ablated)
-
-
 def page(rows: Sequence[Row], ablated: Sequence[Row] = ()) -> str:
     """The page as Markdown, from the lines of the cells and those of `benchmarks.ablation`."""
     rows = [row for row in rows if not row.get("bindings")]
@@ -263,7 +264,7 @@ def page(rows: Sequence[Row], ablated: Sequence[Row] = ()) -> str:
             if seen:
                 parts += ["Commands:\n", *sorted(_command(row) for row in seen), ""]
     if ablated:
-        parts += ablation.section(list(ablated), _budget(ablated))
+        parts += ablation.section(ablated)
     return "\n".join(parts).rstrip() + "\n"
 
 
@@ -275,7 +276,7 @@ def write(rows: Sequence[Row], ablated: Sequence[Row] = (), path: pathlib.Path =
     """
     path.write_text(page(rows, ablated), encoding="utf-8")
     if ablated:
-        ablation.draw(list(ablated), _budget(ablated), path.parent / "images" / ablation.PICTURE.name)
+        ablation.draw(ablated, path.parent / "images" / ablation.PICTURE.name)
     for data in DATA:
         for setting in SETTINGS:
             seen = [
@@ -317,8 +318,9 @@ def _draw_curves(rows: Sequence[Row], path: pathlib.Path) -> None:
         axes.set_xlabel("minutes of training")
         axes.grid(alpha=0.3)
         if key == "negative_elbo_nats":
-            last = [value for row in rows for value in row["curve"][key][-1:]]
-            axes.set_ylim(0.95 * min(last), 2.0 * max(last))
+            last = [value for row in rows for value in row["curve"][key][-1:] if value is not None]
+            if last:
+                axes.set_ylim(0.95 * min(last), 2.0 * max(last))
             axes.legend(fontsize=7)
         else:
             axes.set_ylim(-0.02, 1.02)

@@ -1,12 +1,15 @@
 """The paper's comparison: cells, lines, the page that is made of them, and a tiny run of one."""
 
+import inspect
 import json
 
+import gin
 import numpy as np
 import pytest
 
 from asr_tf import configuration, training
-from asr_tf.data import Scenes
+from asr_tf import constraints as rules
+from asr_tf.data import Scenes, multi_object
 from benchmarks import ablation, rejection, reproduce, results_page
 
 TINY = (
@@ -72,10 +75,18 @@ def test_the_last_line_of_a_run_counts(tmp_path):
     assert reproduce.lines(path) == []
     rows = [row(), row(seed=1), row(mean_iou=0.9), row(bindings=["a.b = 1"])]
     path.write_text("".join(json.dumps(line) + "\n" for line in rows))
-    assert [(line["seed"], line["mean_iou"]) for line in reproduce.lines(path)] == [(0, 0.9), (1, 0.8), (0, 0.8)]
+    assert [(line["seed"], line["mean_iou"]) for line in reproduce.lines(path)] == [(1, 0.8), (0, 0.9), (0, 0.8)]
     path.write_text(path.read_text() + "{broken\n")
     with pytest.raises(ValueError, match="cells.jsonl, line 5, is not JSON: .*; delete it."):
         reproduce.lines(path)
+
+
+def test_the_list_tells_runs_of_older_settings_and_no_variants(capsys):
+    rows = [row(settings="a"), row(seed=1, settings="b"), row(minutes=20.0), row(seed=2, bindings=["a.b = 1"])]
+    reproduce._print_list(rows)
+    listed = {line.split()[0]: line.split(maxsplit=1)[1] for line in capsys.readouterr().out.splitlines()}
+    assert len(listed) == 32 and listed["vae/mnist/count13"] == "-"
+    assert listed["asr/mnist/count13"] == "seed 0, 5 min (older settings); seed 1, 5 min; seed 0, 20 min"
 
 
 def test_a_missing_folder_of_data_is_named(tmp_path):
@@ -99,6 +110,10 @@ def test_a_tiny_run_adds_its_line(tmp_path, monkeypatch):
     assert (line["cell"], line["seed"], line["minutes"]) == ("asr/mnist/count13", 3, 0.001)
     assert line["bindings"] == list(TINY) and line["seeds"]["train"] == 3
     assert {"negative_elbo_nats", "count_accuracy", "mean_iou", "broken_rules", "versions"} <= set(line)
+    digest = line["settings"]
+    other = [*TINY[:-1], "evaluate.num_particles = 1"]
+    reproduce.run_cell(cell, 3, 0.001, tmp_path, tmp_path / "runs", output, other)
+    assert reproduce.lines(output)[-1]["settings"] != digest
     assert line["curve"]["step"][-1] == line["train_steps"] and len(line["curve"]["val_mean_iou"]) >= 1
 
 
@@ -118,6 +133,35 @@ def test_the_page_says_what_was_reached_and_what_was_not():
     assert "| samples that break the rule, AIR-pPrior | better | 0.002 against 0.500 | yes |" in text
     assert "| VAE |" not in text and text.count("No cell of this setting has been run.") == 7
     assert "    python -m benchmarks.reproduce --cell=air/mnist/count13 --seed=0 --minutes=5" in text
+
+
+def test_what_is_not_finite_reaches_nothing(tmp_path):
+    rows = [
+        row("asr/mnist/count13", negative_elbo_nats=290.0),
+        row("asr/mnist/count13", seed=1, negative_elbo_nats=None, curve={"train_seconds": [1.0]}),
+        row("air/mnist/count13", negative_elbo_nats=300.0, curve={"train_seconds": [60.0]}),
+    ]
+    for line, last in zip(rows[1:], (None, 300.0), strict=True):
+        line["curve"]["negative_elbo_nats"] = [last]
+    text = results_page.page(rows)
+    assert "| -ELBO, nats, AIR | no worse than 2 % | nan against 300.0 | **no** |" in text
+    results_page._draw_curves(rows[1:], tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").is_file()
+
+
+def test_runs_of_older_settings_and_other_budgets():
+    rows = [
+        row(count_accuracy=0.1, settings="a"),
+        row(seed=1, count_accuracy=0.5, settings="b", machine={"cpu_count": 2}),
+        row(seed=2, count_accuracy=0.6, settings="b", machine={"cpu_count": 1}),
+        row(minutes=10.0, count_accuracy=0.7),
+    ]
+    table = [line for line in results_page.page(rows).splitlines() if line.startswith("| AIR-ASR |")]
+    assert [line.split(" | ")[:4] for line in table] == [
+        ["| AIR-ASR", "5", "2", "0.550 ± 0.071"],
+        ["| AIR-ASR", "10", "1", "0.700"],
+    ]
+    assert table[0].endswith(" | 1, 2 |")
 
 
 def test_seeds_become_a_mean_and_a_deviation():
@@ -143,9 +187,23 @@ def test_thrown_boxes_against_the_exact_probability():
 def test_every_variant_of_the_ablation_is_a_configuration():
     found = list(ablation.variants())
     assert len(found) == 3 * 5 + 4 + 3
-    for what, value, binding in found:
+    for _, value, binding in found:
         configuration.parse(ablation.CELL.gin_files, [binding])
-        assert str(int(value)) in binding or str(value) in binding, what
+        assert gin.query_parameter(binding.partition(" = ")[0]) == value
+
+
+def test_the_usual_setting_is_in_each_series():
+    configuration.parse(ablation.CELL.gin_files, [])
+    usual = {}
+    for name in ablation.STRENGTHS:
+        usual[f"strength of {name}"] = inspect.signature(getattr(rules, name)).parameters["strength"].default
+        with pytest.raises(ValueError, match=name):
+            gin.query_parameter(f"{name}.strength")  # not bound: the class's default holds
+    usual["T"] = gin.query_parameter("ASRModel.num_steps")
+    usual["training images"] = 2 * multi_object.TRAIN_SCENES_A_COUNT
+    found = [(what, value) for what, value, _ in ablation.variants()]
+    assert {what for what, _ in found} == set(usual)
+    assert all(item in found for item in usual.items())
 
 
 def test_the_page_tells_what_was_varied(tmp_path):
