@@ -16,13 +16,16 @@ MOST_LINES = 400
 
 def _text_files():
     """Files that git knows, or all outside of hidden and generated folders where this is no git checkout."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=source_tree.ROOT,
-        capture_output=True,
-        text=True,
-    )
-    if listed.returncode == 0:
+    try:
+        listed = subprocess.run(
+            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+            cwd=source_tree.ROOT,
+            capture_output=True,
+            text=True,
+        )
+    except FileNotFoundError:
+        listed = None
+    if listed is not None and listed.returncode == 0:
         paths = [source_tree.ROOT / name for name in listed.stdout.split("\0") if name]
     else:
         left_out = {"build", "dist", "runs", "__pycache__"}
@@ -30,7 +33,7 @@ def _text_files():
             path
             for path in source_tree.ROOT.rglob("*")
             if not any(
-                part in left_out or part.startswith(".")
+                part in left_out or part.startswith(".") or part.endswith(".egg-info")
                 for part in path.relative_to(source_tree.ROOT).parts
             )
         ]

@@ -154,5 +154,6 @@ def test_wheel_from_the_source_archive_is_the_same(sources, unpacked, tmp_path):
                 name = folder + name[len(target) :]
         assert name in names
     assert {"setup.py", "pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "Makefile", "BUILD"} <= names
+    assert {"docs/results/cells.jsonl", "docs/results/rejection.json", "docs/performance/speed.json"} <= names
     assert {p.relative_to(ROOT).as_posix() for p in source_tree.python_files(source_tree.TESTS)} <= names
     assert not Path(sources / "asr_tf" / "gin_configs").exists()
