@@ -19,12 +19,14 @@ import re
 import sys
 import tokenize
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import gin
 
 __all__ = [
     "ConfigurationError",
     "available_files",
+    "bound",
     "find_file",
     "first_difference",
     "gin_folder",
@@ -251,6 +253,14 @@ def merged_config() -> str:
     imports = [line for line in preamble.splitlines() if re.match(r"(import|from)\s", line)]
     sections = (f"# {heading}:\n{_RULE}\n{merged[heading].strip()}\n" for heading in order)
     return "\n".join([*(["\n".join(imports) + "\n"] if imports else []), *sections])
+
+
+def bound(name: str, default: Any = None) -> Any:
+    """The value that a parameter is bound to, such as `train.batch_size`; `default` where it isn't bound."""
+    try:
+        return gin.query_parameter(name)
+    except ValueError:
+        return default
 
 
 def imported_module_folders() -> list[str]:

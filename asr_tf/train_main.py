@@ -46,7 +46,7 @@ flags.DEFINE_float(
     "max_minutes",
     None,
     "Minutes of training, above 0; evaluation and compilation are left out, and the learning rate's schedule "
-    "fits itself to it. Without it, train.num_steps of the gin files bounds the run.",
+    "fits itself to it. Without it, train.num_steps updates are taken (20,000 unless bound).",
     flag_values=_FLAGS,
 )
 flags.DEFINE_string(
@@ -80,13 +80,13 @@ def _main() -> None:
     from asr_tf.callbacks import headline
 
     configuration.parse(_FLAGS.gin_files, _FLAGS.gin_bindings)
-    info = training.train(
-        _FLAGS.workdir,
-        seed=_FLAGS.seed,
-        max_minutes=_FLAGS.max_minutes,
-        data_dir=_FLAGS.data_dir,
-        manual_dir=_FLAGS.manual_dir,
-    )
+    given = {name: _FLAGS[name].value for name in ("seed", "max_minutes", "data_dir", "manual_dir")}
+    for name, value in given.items():
+        if (bound := configuration.bound(f"train.{name}", value)) != value:
+            raise configuration.ConfigurationError(
+                f"train.{name} is bound to {bound!r}, but the flag decides: give --{name}={bound}."
+            )
+    info = training.train(_FLAGS.workdir, **given)
     was = "was finished already" if info.get("already_finished") else "finished"
     print(
         f"Training {was}: {info['train_seconds'] / 60.0:.1f} minutes of training; {headline(info['last_report'])}.\n"

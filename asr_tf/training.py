@@ -217,10 +217,7 @@ def _split(scenes: Scenes, validation_size: int, batch_size: int) -> tuple[Scene
 
 def _check_canvas(scenes: Scenes) -> None:
     """Raises ValueError where a canvas size is bound that isn't that of the images, which sets the model's."""
-    try:
-        bound = gin.query_parameter("ASRModel.canvas_size")
-    except ValueError:  # not bound
-        return
+    bound = configuration.bound("ASRModel.canvas_size", scenes.canvas_size)
     if tuple(bound) != scenes.canvas_size:
         raise ValueError(
             f"ASRModel.canvas_size is bound to {tuple(bound)}, but the images are "

@@ -6,6 +6,7 @@ import pytest
 import testing_model
 
 from asr_tf import train_main
+from asr_tf.configuration import ConfigurationError
 from asr_tf.run_folder import RunFolderError
 
 TINY = "train.num_steps = 2\ntrain.batch_size = 4\ntrain.jit_compile = False\ndata.name = 'tiny'\n"
@@ -35,6 +36,16 @@ def test_training_ends_with_where_things_lie_and_the_headline(gin_file, tmp_path
     assert (info["seed"], info["manual_dir"], info["max_minutes"]) == (4, "/originals", None)
     train(*arguments)
     assert capsys.readouterr().out.startswith("Training was finished already: ")
+
+
+def test_what_is_a_flag_is_no_binding(gin_file, tmp_path):
+    run = tmp_path / "run"
+    arguments = [f"--workdir={run}", f"--gin_files={gin_file}", "--gin_bindings=train.seed = 3"]
+    with pytest.raises(ConfigurationError, match="train.seed is bound to 3, but the flag decides: give --seed=3"):
+        train(*arguments)
+    assert not run.exists()
+    train(*arguments, "--seed=3")
+    assert json.loads((run / "run.json").read_text())["seed"] == 3
 
 
 def test_bindings_win_over_files_and_may_be_repeated(gin_file, tmp_path):
