@@ -50,8 +50,8 @@ class _Means(keras.metrics.Metric):
         self._batches.assign_add(tf.cast(finite, tf.float32))
 
     def result(self) -> dict[str, tf.Tensor]:
-        """Means by label, 0 where there was none."""
-        means = tf.math.divide_no_nan(self._totals.value, self._batches.value)
+        """Means by label, NaN where there was none."""
+        means = self._totals.value / self._batches.value
         return dict(zip(self._labels, tf.unstack(means), strict=True))
 
 

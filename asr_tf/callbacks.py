@@ -358,7 +358,7 @@ def headline(metrics: Mapping[str, Any]) -> str:
     shown = [
         form.format(float(metrics[name]))
         for name, form in _HEADLINE
-        if name in metrics
+        if metrics.get(name) is not None
         and not (name in ("skipped_steps", "images_per_second") and float(metrics[name]) == 0.0)
     ]
     return ", ".join(shown)

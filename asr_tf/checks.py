@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["check_choice", "check_images", "check_positive", "check_range"]
+__all__ = ["check_choice", "check_images", "check_positive", "check_range", "check_whole"]
 
 
 def check_choice(name: str, value: Any, choices: Iterable[Any]) -> Any:
@@ -50,10 +50,21 @@ def check_range(name: str, value: Any, low: float, high: float) -> Any:
     return value
 
 
+def check_whole(name: str, value: Any, low: int = 1) -> Any:
+    """Returns `value` if it is a whole number, `low` or more.
+
+    Raises:
+        ValueError: names the argument and the value.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < low:
+        raise ValueError(f"{name} must be a whole number, {low} or more, got {value!r}.")
+    return value
+
+
 def check_images(
     images: Any, canvas_size: Sequence[int] | None = None, name: str = "images"
 ) -> np.ndarray:
-    """Returns images as float32 [N, H, W, 1] in [0, 1].
+    """Returns images as float32 [N, H, W, 1] in [0, 1], the same array where they are such already.
 
     Args:
         images: array [N, H, W, 1]; uint8 in [0, 255] or floating point in [0, 1].
@@ -67,8 +78,8 @@ def check_images(
     images = np.asarray(images)
     if images.ndim != 4 or images.shape[-1] != 1:
         raise ValueError(f"{name} must have shape [N, H, W, 1] (grey), got {list(images.shape)}.")
-    if images.shape[0] == 0:
-        raise ValueError(f"{name} must hold at least one image, got shape {list(images.shape)}.")
+    if images.size == 0:
+        raise ValueError(f"{name} must hold at least one image of one pixel or more, got shape {list(images.shape)}.")
     if canvas_size is not None and tuple(images.shape[1:3]) != tuple(canvas_size):
         raise ValueError(
             f"{name} must be {canvas_size[0]} x {canvas_size[1]} pixels (height x width), "
@@ -78,12 +89,12 @@ def check_images(
         return images.astype(np.float32) / 255.0
     if not np.issubdtype(images.dtype, np.floating):
         raise TypeError(f"{name} must be uint8 or floating point, got dtype {images.dtype}.")
-    if np.isnan(images).any():
+    low, high = float(images.min()), float(images.max())
+    if np.isnan(low):
         index = int(np.argwhere(np.isnan(images))[0, 0])
         raise ValueError(f"{name} must not hold NaN; image {index} does.")
-    low, high = float(images.min()), float(images.max())
     if low < 0.0 or high > 1.0:
         raise ValueError(
             f"{name} in floating point must lie in [0, 1], got values from {low:g} to {high:g}."
         )
-    return images.astype(np.float32)
+    return images.astype(np.float32, copy=False)

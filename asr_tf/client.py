@@ -27,6 +27,8 @@ __all__ = ["Client", "Inference", "Scenes", "ServingError"]
 
 # Numbers of one request: images are sent in parts of at most so many pixels, some 20 MB of text.
 _MOST_PIXELS = 2**20
+# What asr_serve takes in one request unless it is told otherwise.
+_MOST_IMAGES = 4096
 
 
 class ServingError(Exception):
@@ -115,7 +117,7 @@ class Client:
             raise ValueError(f"Give a version or a label, not both; got version={version} and label={label!r}.")
         self._url = url
         self._is_secure = parts.scheme == "https"
-        self._address = (parts.hostname, parts.port)
+        self._address = (parts.hostname, parts.port or (443 if self._is_secure else 80))
         self._timeout_s = timeout_s
         self._model_path = f"{parts.path.rstrip('/')}/v1/models/{quote(model, safe='')}"
         self._path = self._model_path
@@ -137,7 +139,7 @@ class Client:
             OSError: no server, or no answer in time.
         """
         images = check_images(images)
-        size = max(1, _MOST_PIXELS // max(1, images[0].size))
+        size = min(_MOST_IMAGES, max(1, _MOST_PIXELS // images[0].size))
         starts = range(0, len(images), size)
         answers = [self.predict("serving_default", {"images": images[start : start + size]}) for start in starts]
         parts = [_arrays(outputs, Inference) for outputs in answers]

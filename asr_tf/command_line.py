@@ -80,7 +80,7 @@ def launch(
             nonlocal quiet
             quiet = flags.FLAGS["verbosity"].using_default_value
             check()
-        except (flags.Error, ValueError) as error:
+        except (flags.Error, ValueError, OSError, RuntimeError) as error:
             print(f"{error_line(command, error)} (--help shows the flags)", file=sys.stderr)
             sys.exit(_USAGE_STATUS)
         return argv[:1]

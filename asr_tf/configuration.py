@@ -8,6 +8,7 @@ whatever is wrong ends in a `ConfigurationError` whose message is one line.
 from __future__ import annotations
 
 import contextlib
+import copy
 import difflib
 import importlib
 import importlib.util  # not used here: gin's `include` needs the submodule loaded
@@ -258,7 +259,7 @@ def merged_config() -> str:
 def bound(name: str, default: Any = None) -> Any:
     """The value that a parameter is bound to, such as `train.batch_size`; `default` where it isn't bound."""
     try:
-        return gin.query_parameter(name)
+        return copy.deepcopy(gin.query_parameter(name))  # a copy of a macro is its value
     except ValueError:
         return default
 

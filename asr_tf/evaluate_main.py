@@ -52,15 +52,7 @@ def _main() -> None:
     from asr_tf.run_folder import RunFolder
 
     folder = RunFolder(_FLAGS.workdir)
-    folder.check_is_run()
-    folder.check_writable()
-    info = folder.read_info()
-    folder.parse_config()
-    report = evaluation.evaluate(
-        str(folder.path),
-        data_dir=_FLAGS.data_dir or info.get("data_dir"),
-        manual_dir=_FLAGS.manual_dir or info.get("manual_dir"),
-    )
+    report = evaluation.evaluate(folder.path, data_dir=_FLAGS.data_dir, manual_dir=_FLAGS.manual_dir)
     for key, name, form in _HEADLINE:
         if report.get(key) is not None:
             print(f"{name}: {form.format(report[key])}")

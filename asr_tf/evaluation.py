@@ -27,7 +27,7 @@ from absl import logging
 
 from asr_tf import checks, compile_cache, plots
 from asr_tf.constraints import Constraint
-from asr_tf.data import DataSource, Scenes
+from asr_tf.data import DataSource, Scenes, has_own_splits
 from asr_tf.measurement import measure, validation_metrics
 from asr_tf.run_folder import RunFolder, restore_model
 from asr_tf.version import __version__
@@ -37,11 +37,41 @@ __all__ = ["evaluate", "validation_metrics"]
 _SHOWN_SCENES, _SHOWN_STEP_BY_STEP, _SHOWN_SAMPLES = 16, 4, 32
 
 
-@gin.configurable("evaluate", denylist=["workdir", "data_dir", "manual_dir"])
 def evaluate(
-    workdir: str | os.PathLike[str],
-    data_dir: str | None = None,
-    manual_dir: str | None = None,
+    workdir: str | os.PathLike[str], data_dir: str | None = None, manual_dir: str | None = None, **settings: Any
+) -> dict[str, Any]:
+    """Evaluates a run on the test split of its data set; writes `report.json` and `figures/`.
+
+    Replaces the process's gin bindings by those of the run's config.gin, which also set what isn't given here.
+
+    Args:
+        workdir: folder of the run.
+        data_dir: prepared data sets; None for the run's own.
+        manual_dir: original files; None for the run's own.
+        **settings: of the gin root `evaluate`, see `_evaluate`: `rules`, `batch_size`, `num_samples`, `num_particles`,
+            `num_likelihood_images`, `seed`.
+
+    Returns:
+        The contents of `report.json`, see `measure`, and on top of that `train_seconds`, `train_steps`, `data_set`,
+        `model`, `seeds`, `versions`, `machine` and `evaluate_seconds`.
+
+    Raises:
+        ValueError: the folder holds no run that can be read, the images aren't those that the run began with, or an
+            argument is out of range.
+    """
+    folder = RunFolder(workdir)
+    folder.check_is_run()
+    folder.check_writable()
+    info = folder.read_info()
+    folder.parse_config()
+    return _evaluate(folder, data_dir or info.get("data_dir"), manual_dir or info.get("manual_dir"), **settings)
+
+
+@gin.configurable("evaluate", denylist=["folder", "data_dir", "manual_dir"])
+def _evaluate(
+    folder: RunFolder,
+    data_dir: str | None,
+    manual_dir: str | None,
     *,
     rules: Sequence[Constraint] = (),
     batch_size: int = 200,
@@ -50,10 +80,10 @@ def evaluate(
     num_likelihood_images: int = 200,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Evaluates a run on the test split of its data set; writes `report.json` and `figures/`.
+    """What gin configures of `evaluate`.
 
     Args:
-        workdir: folder of the run.
+        folder: of the run, whose configuration is parsed.
         data_dir: prepared data sets; None for TFDS's default.
         manual_dir: original files; None where none are needed.
         rules: what sampled scenes are held against.
@@ -62,19 +92,13 @@ def evaluate(
         num_particles: K of the importance-weighted log-likelihood.
         num_likelihood_images: the first so many test images take part in that; 0 for none.
         seed: of every random number.
-
-    Returns:
-        The contents of `report.json`, see `measure`, and on top of that `train_seconds`,
-        `train_steps`, `data_set`, `model`, `seeds`, `versions`, `machine` and `evaluate_seconds`.
-
-    Raises:
-        ValueError: the folder holds no run that can be read, or an argument is out of range.
     """
     start = time.perf_counter()
-    folder = RunFolder(workdir)
-    folder.check_writable()
     model, info = restore_model(folder.path)
     source = DataSource()
+    if source.name == "image_folder" and not has_own_splits(source.path or ""):
+        training_scenes = source.load("train")
+        folder.check_same_images(training_scenes.canvas_size, training_scenes.fingerprint())
     scenes = source.load("test", data_dir, manual_dir)
     report, outputs = measure(
         model,
@@ -86,12 +110,14 @@ def evaluate(
         num_likelihood_images=num_likelihood_images,
         seed=seed,
     )
+    # Of the checkpoint that was read: where the newest is damaged, run.json is ahead of it.
+    steps = int(keras.ops.convert_to_numpy(model.step))
     history = _read_metrics(folder.metrics)
     _draw_figures(folder.figures, model, scenes, report, outputs, history)
     report.update(
         {
-            "train_seconds": info["train_seconds"],
-            "train_steps": info["steps"],
+            "train_seconds": info["train_seconds"] if steps == info["steps"] else None,
+            "train_steps": steps,
             "data_set": source.name,
             "model": model.description(),
             "seeds": {"train": info["seed"], "evaluate": seed},

@@ -92,9 +92,9 @@ class ImageVAE(BoundModel):
             ("canvas_size", min(canvas_size)),
             ("what_size", what_size),
             ("observation_scale", observation_scale),
-            ("background", background),
         ):
             check_positive(f"ImageVAE.{label}", value)
+        check_range("ImageVAE.background", background, 1e-6, 0.5)
         check_range("ImageVAE.initial_brightness", initial_brightness, 1e-4, 1.0 - 1e-4)
         check_choice("ImageVAE.observation", observation, OBSERVATION_MODELS)
         self.canvas_size = (int(canvas_size[0]), int(canvas_size[1]))
@@ -141,7 +141,7 @@ class ImageVAE(BoundModel):
         return self._score(images, tf.convert_to_tensor(seed, tf.int32), self.estimator)[0]
 
     def _checked(self, images: Any) -> tf.Tensor:
-        if not tf.is_tensor(images):
+        if not tf.is_symbolic_tensor(images):
             images = check_images(images, self.canvas_size)
         return tf.convert_to_tensor(images, tf.float32)[..., 0]
 

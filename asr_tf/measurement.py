@@ -70,9 +70,10 @@ def measure(
     Raises:
         ValueError: an argument out of range, or scenes of another canvas than the model's.
     """
-    checks.check_positive("evaluate.batch_size", batch_size)
-    checks.check_positive("evaluate.num_samples", num_samples)
-    checks.check_positive("evaluate.num_particles", num_particles)
+    checks.check_whole("evaluate.batch_size", batch_size)
+    checks.check_whole("evaluate.num_samples", num_samples)
+    checks.check_whole("evaluate.num_particles", num_particles)
+    checks.check_whole("evaluate.num_likelihood_images", num_likelihood_images, 0)
     checks.check_range("evaluate.seed", seed, 0, 2**31 - 1)
     inferred = _infer(model, scenes.images, batch_size)
     sampled = _sample(model, num_samples, batch_size, seed)

@@ -181,8 +181,9 @@ def log_weights(
     latents: SceneLatents,
     drawn: tf.Tensor,
     nll: NegativeLogLikelihood,
+    exact_count: int | None = None,
 ) -> tf.Tensor:
-    """Log importance weights of sampled latents, with the count summed out.
+    """Log importance weights of sampled latents, with the count summed out where it isn't given.
 
     With z_1..z_T ~ q,  sum_k p(n = k) p(z_1..z_k) p(x | z_1..z_k) / q(z_1..z_k)  has the mean p(x): each term of the
     sum is an importance weight of the scene with k objects.
@@ -190,6 +191,8 @@ def log_weights(
     Args:
         posterior, prior, drawn, nll: as for `enumerated_terms`.
         latents: the samples that `drawn` and `prior` were computed from, [B, T, ...] each.
+        exact_count: k where every scene has k objects, whose term alone counts: the logits of a certain count are
+            finite, and the sum would take another one for 40 nats.
 
     Returns:
         float [B], nats.
@@ -209,5 +212,7 @@ def log_weights(
     ):
         ratios -= log_prob(value, *parameters)
     by_count = tf.pad(tf.cumsum(ratios, axis=-1), [[0, 0], [1, 0]])
-    prior_count = PresenceCode(prior.presence_logits).count_log_probs()
-    return tf.reduce_logsumexp(prior_count + by_count - _nll_by_count(drawn, nll), axis=-1)
+    given_count = by_count - _nll_by_count(drawn, nll)
+    if exact_count is not None:
+        return given_count[:, exact_count]
+    return tf.reduce_logsumexp(PresenceCode(prior.presence_logits).count_log_probs() + given_count, axis=-1)

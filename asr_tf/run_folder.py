@@ -15,13 +15,16 @@ with a warning as long as an intact one is left.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import math
 import os
 import pathlib
 import re
+import shlex
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -77,6 +80,25 @@ class RunFolder:
             reason = error.strerror or str(error)
             raise RunFolderError(f"can't write in work folder {self.path}: {reason}.") from error
 
+    @contextlib.contextmanager
+    def only_one(self) -> Iterator[None]:
+        """Keeps other processes that ask for the same out of the folder.
+
+        Raises:
+            RunFolderError: another process is in it, or it can't be written.
+        """
+        self.check_writable()
+        with (self.path / ".lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise RunFolderError(
+                    f"another asr_train is at work in {self.path}; wait for its end, or give another --workdir."
+                ) from error
+            except OSError:  # a file system without locks
+                pass
+            yield
+
     def check_is_run(self) -> None:
         """Raises RunFolderError where the folder holds no run."""
         missing = [file.name for file in (self.config, self.info) if not file.is_file()]
@@ -105,8 +127,8 @@ class RunFolder:
             raise RunFolderError(f"{self.info} is damaged: {error}.") from error
 
     def write_info(self, info: Mapping[str, Any]) -> None:
-        """Replaces run.json as a whole, so that a reader never sees half of it."""
-        _write_atomically(self.info, json.dumps(info, indent=2) + "\n")
+        """Replaces run.json as a whole, so that a reader never sees half of it; what isn't finite becomes null."""
+        _write_atomically(self.info, json.dumps(_finite(info), indent=2) + "\n")
 
     def write_config(self, text: str, flags: Mapping[str, Any]) -> None:
         """Writes config.gin.
@@ -115,7 +137,7 @@ class RunFolder:
             text: gin text, see `configuration.merged_config`.
             flags: the flags beside it that repeat the run; those that are None are left out.
         """
-        shown = " ".join(f"--{name}={value}" for name, value in flags.items() if value is not None)
+        shown = " ".join(f"--{name}={shlex.quote(str(value))}" for name, value in flags.items() if value is not None)
         head = (
             "# The whole configuration of this run, defaults included.  To repeat it:\n"
             f"# asr_train --workdir=ANOTHER_FOLDER --gin_files=config.gin {shown}\n\n"
@@ -138,8 +160,8 @@ class RunFolder:
         old = configuration.parse_settings(self.config.read_text(encoding="utf-8"))
         new = configuration.parse_settings(text)
         difference = configuration.first_difference(
-            {f"--{name}": str(info.get(name)) for name in flags},
-            {f"--{name}": str(value) for name, value in flags.items()},
+            {f"--{name}": _number_text(info.get(name)) for name in flags},
+            {f"--{name}": _number_text(value) for name, value in flags.items()},
         ) or configuration.first_difference(old, new)
         if difference:
             raise RunFolderError(
@@ -147,11 +169,37 @@ class RunFolder:
                 "give another --workdir, or the same settings to resume (nothing was changed)."
             )
 
+    def check_same_images(self, canvas_size: tuple[int, int], fingerprint: str) -> None:
+        """Passes where the folder holds nothing to lose, or a run that began with these images.
+
+        Args:
+            canvas_size: (H, W) in pixels.
+            fingerprint: of the training split, see `Scenes.fingerprint`.
+
+        Raises:
+            RunFolderError: the images are others, and with them the split into training and test.
+        """
+        info = self.read_info() if any(self.checkpoints.glob("*.index")) else {}
+        was = tuple(info.get("canvas_size", canvas_size))
+        if was != tuple(canvas_size) or info.get("images", fingerprint) != fingerprint:
+            raise RunFolderError(
+                f"the run in {self.path} began with other images ({was[0]} x {was[1]} pixels; now {canvas_size[0]} x "
+                f"{canvas_size[1]}), and what is for test may have been trained on. Bring back the images as they "
+                "were, or train in another --workdir."
+            )
+
     def append_metrics(self, row: Mapping[str, float]) -> None:
         """Adds one line to metrics.jsonl; numbers that aren't finite become null (JSON has none)."""
-        clean = {key: value if math.isfinite(value) else None for key, value in row.items()}
         with self.metrics.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(clean) + "\n")
+            file.write(json.dumps(_finite(row)) + "\n")
+
+    def last_report(self) -> dict[str, Any]:
+        """The last whole line of metrics.jsonl; empty where there is none."""
+        lines = self.metrics.read_text(encoding="utf-8").splitlines() if self.metrics.is_file() else []
+        for line in reversed(lines):
+            with contextlib.suppress(ValueError):
+                return json.loads(line)
+        return {}
 
     def drop_metrics_after(self, step: int) -> None:
         """Forgets reports of steps that were lost with their checkpoint; they are going to be repeated."""
@@ -187,10 +235,13 @@ class Checkpoints:
     def save(self, step: int) -> str:
         """Writes `ckpt-<step>` and returns its path."""
         if self._manager is None:
-            self._manager = tf.train.CheckpointManager(
-                self._checkpoint, str(self._folder), max_to_keep=self._max_to_keep
-            )
-        return self._manager.save(checkpoint_number=step)
+            self._manager = tf.train.CheckpointManager(self._checkpoint, str(self._folder), max_to_keep=None)
+        path = self._manager.save(checkpoint_number=step)
+        # TensorFlow would take the folder's own name for a pattern, and delete in others that match it.
+        for old in map(pathlib.Path, self.paths()[self._max_to_keep :]):
+            for file in [file for file in self._folder.iterdir() if file.name.startswith(f"{old.name}.")]:
+                file.unlink()
+        return path
 
     def paths(self) -> list[str]:
         """Prefixes of the checkpoints on disk, newest first, whatever the `checkpoint` file says."""
@@ -215,11 +266,11 @@ class Checkpoints:
             try:
                 status = self._checkpoint.read(path)
                 status.assert_existing_objects_matched().expect_partial()
-            except AssertionError as error:
-                raise RunFolderError(
-                    f"checkpoint {path} belongs to another model than its config.gin describes."
-                ) from error
             except Exception as error:  # TensorFlow's readers raise errors of many types on damaged files
+                if isinstance(error, AssertionError) or "incompatible tensor" in str(error):
+                    raise RunFolderError(
+                        f"checkpoint {path} belongs to another model than its config.gin describes."
+                    ) from error
                 damaged.append(f"{pathlib.Path(path).name} ({type(error).__name__})")
                 continue
             if damaged:
@@ -256,6 +307,18 @@ def restore_model(workdir: str | os.PathLike[str]) -> tuple[BoundModel, dict[str
     if Checkpoints(folder.checkpoints, model=model).restore() is None:
         raise RunFolderError(f"{folder.path} holds no checkpoint yet; train it first with asr_train.")
     return model, info
+
+
+def _number_text(value: Any) -> str:
+    """Text of a flag's value, the same for 5 and 5.0."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _finite(value: Any) -> Any:
+    """The value with null for numbers that JSON has no words for."""
+    if isinstance(value, Mapping):
+        return {key: _finite(part) for key, part in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _write_atomically(path: pathlib.Path, text: str) -> None:

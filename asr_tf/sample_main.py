@@ -6,8 +6,10 @@ Example:
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, BinaryIO
 
 from absl import flags
 
@@ -53,6 +55,15 @@ def _check() -> None:
     command_line.require(_FLAGS, "workdir", "the folder of a run")
 
 
+@contextlib.contextmanager
+def _replacing(path: pathlib.Path) -> Iterator[BinaryIO]:
+    """A file that takes the place of `path` once it is whole."""
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("wb") as file:
+        yield file
+    partial.replace(path)
+
+
 def _main() -> None:
     import keras
     import numpy as np
@@ -79,10 +90,12 @@ def _main() -> None:
     drawn = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
     shown = {name: values[:_MOST_IN_PICTURE] for name, values in drawn.items()}
     picture = tiles.draw_boxes_grid(shown["images"], shown.get("boxes"), shown.get("count"))
-    Image.fromarray(picture).save(target.path / "samples.png")
+    with _replacing(target.path / "samples.png") as file:
+        Image.fromarray(picture).save(file, "png")
     names = {"images": "images", "count": "counts", "boxes": "boxes"}
     kept: dict[str, Any] = {names[name]: values for name, values in drawn.items() if name in names}
-    np.savez_compressed(target.path / "samples.npz", **kept)
+    with _replacing(target.path / "samples.npz") as file:
+        np.savez_compressed(file, **kept)
     shares = ""
     if model.finds_objects:
         counts, numbers = np.unique(drawn["count"], return_counts=True)

@@ -54,8 +54,8 @@ class SceneModel(SceneNetwork):
         }
 
     def _checked(self, images: Any) -> tf.Tensor:
-        """Images as float32; arrays are looked through, tensors (which may be symbolic) are taken as they are."""
-        if not tf.is_tensor(images):
+        """Images as float32, looked through; symbolic tensors are taken as they are."""
+        if not tf.is_symbolic_tensor(images):
             images = check_images(images, self.canvas_size)
         return tf.convert_to_tensor(images, tf.float32)
 
@@ -198,6 +198,7 @@ class SceneModel(SceneNetwork):
                 latents,
                 self._draw(latents),
                 lambda canvases: self._nll(images, canvases),
+                self.exact_count,
             )
             return tf.reduce_logsumexp(tf.stack([total, weight]), axis=0)
 

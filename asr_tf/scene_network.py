@@ -21,7 +21,7 @@ import tensorflow as tf
 from asr_tf import objective
 from asr_tf.autoencoder import ImageDecoder
 from asr_tf.bound_model import BoundModel
-from asr_tf.checks import check_choice, check_positive, check_range
+from asr_tf.checks import check_choice, check_positive, check_range, check_whole
 from asr_tf.constraints import SceneStatistics
 from asr_tf.distributions import PresenceCode, certain_presence_logits
 from asr_tf.memory import keep_freed_memory
@@ -36,10 +36,8 @@ __all__ = ["PRIORS", "SceneNetwork"]
 
 PRIORS = ("autoregressive", "air")
 
-_POSITIVE = (
-    *("num_steps", "glimpse_size", "what_size", "rnn_units", "head_units", "temperature", "image_pool"),
-    *("scale_prior_scale", "scale_bound", "initial_shift_stddev", "observation_scale", "background"),
-)
+_WHOLE = ("num_steps", "glimpse_size", "what_size", "rnn_units", "head_units", "image_pool")
+_POSITIVE = ("temperature", "scale_prior_scale", "scale_bound", "initial_shift_stddev", "observation_scale")
 
 
 class SceneNetwork(BoundModel):
@@ -127,14 +125,19 @@ class SceneNetwork(BoundModel):
         """
         given = dict(locals())
         super().__init__(name=name)
+        for label in _WHOLE:
+            check_whole(f"ASRModel.{label}", given[label])
         for label in _POSITIVE:
             if given[label] is not None or label != "scale_bound":
                 check_positive(f"ASRModel.{label}", given[label])
         for i, size in enumerate(canvas_size):
-            check_positive(f"ASRModel.canvas_size[{i}]", size)
+            check_whole(f"ASRModel.canvas_size[{i}]", size)
         if len(canvas_size) != 2:
             raise ValueError(f"ASRModel.canvas_size must be (H, W), got {canvas_size!r}.")
         check_range("ASRModel.initial_brightness", initial_brightness, 1e-4, 1.0 - 1e-4)
+        check_range("ASRModel.background", background, 1e-6, 0.5)
+        if len(air_presence_logits) != 2:
+            raise ValueError(f"ASRModel.air_presence_logits must be (start, end), got {air_presence_logits!r}.")
         if placement_grid is not None:
             check_range("ASRModel.placement_grid", placement_grid, 4, 200)
         if exact_count is not None:

@@ -29,7 +29,7 @@ class TrainingBudget:
 
     def __post_init__(self) -> None:
         """Raises ValueError for a bound that is not above zero."""
-        checks.check_positive("num_steps", self.num_steps)
+        checks.check_whole("num_steps", self.num_steps)
         if self.max_seconds is not None:
             checks.check_positive("max_seconds", self.max_seconds)
 

@@ -57,7 +57,7 @@ class ServedModel(tf.Module):
     """
 
     def __init__(self, model: SceneModel):
-        """Takes the model's weights as they are; a later training step changes them here too.
+        """Takes the model's weights as they are; after a later training step, take it anew: some of them are copies.
 
         Args:
             model: of scenes.

@@ -9,6 +9,8 @@ The same command again goes on where the run stopped.
 
 from __future__ import annotations
 
+import math
+
 from absl import flags
 
 from asr_tf import command_line, configuration
@@ -69,8 +71,8 @@ def run() -> None:
 def _check() -> None:
     command_line.require(_FLAGS, "workdir", "the folder of the run")
     command_line.require(_FLAGS, "gin_files", "models/asr.gin and a scenes/*.gin, for example")
-    if _FLAGS.max_minutes is not None and not _FLAGS.max_minutes > 0.0:
-        raise flags.IllegalFlagValueError(f"--max_minutes must be above 0, got {_FLAGS.max_minutes}")
+    if _FLAGS.max_minutes is not None and not 0.0 < _FLAGS.max_minutes < math.inf:
+        raise flags.IllegalFlagValueError(f"--max_minutes must be above 0 and finite, got {_FLAGS.max_minutes}")
     for name in _FLAGS.gin_files:
         configuration.find_file(name)
 
@@ -78,6 +80,7 @@ def _check() -> None:
 def _main() -> None:
     from asr_tf import training
     from asr_tf.callbacks import headline
+    from asr_tf.run_folder import RunFolder
 
     configuration.parse(_FLAGS.gin_files, _FLAGS.gin_bindings)
     given = {name: _FLAGS[name].value for name in ("seed", "max_minutes", "data_dir", "manual_dir")}
@@ -86,7 +89,8 @@ def _main() -> None:
             raise configuration.ConfigurationError(
                 f"train.{name} is bound to {bound!r}, but the flag decides: give --{name}={bound}."
             )
-    info = training.train(_FLAGS.workdir, **given)
+    with RunFolder(_FLAGS.workdir).only_one():
+        info = training.train(_FLAGS.workdir, **given)
     was = "was finished already" if info.get("already_finished") else "finished"
     print(
         f"Training {was}: {info['train_seconds'] / 60.0:.1f} minutes of training; {headline(info['last_report'])}.\n"

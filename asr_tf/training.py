@@ -86,20 +86,26 @@ def train(
             (`RunFolderError`), or steps that stay non-finite (`TrainingDiverged`).
     """
     checks.check_range("seed", seed, 0, 2**31 - 1)
+    checks.check_range("train.adam_beta_2", adam_beta_2, 0.0, 1.0 - 1e-6)
+    checks.check_whole("train.max_skipped_in_a_row", max_skipped_in_a_row)
+    checks.check_whole("train.checkpoints_to_keep", checkpoints_to_keep)
     budget = TrainingBudget(num_steps, None if max_minutes is None else 60.0 * max_minutes)
     rate = LearningRate(peak_learning_rate, warmup_steps, final_learning_rate_fraction)
     execution, report_steps = _steps(num_steps, max_minutes, steps_per_execution, steps_per_report)
+    data_dir, manual_dir = (
+        None if path is None else os.path.abspath(os.path.expanduser(path)) for path in (data_dir, manual_dir)
+    )
     folder = RunFolder(workdir)
     folder.check_writable()
 
-    training_scenes, held_out = _split(
-        DataSource().load("train", data_dir, manual_dir), validation_size, batch_size
-    )
+    scenes = DataSource().load("train", data_dir, manual_dir)
+    training_scenes, held_out = _split(scenes, validation_size, batch_size)
     _check_canvas(training_scenes)
     model = build_model(canvas_size=training_scenes.canvas_size, seed=seed)
     flags = {"seed": seed, "max_minutes": max_minutes}
     config = configuration.merged_config()
     folder.check_same_run(config, flags)
+    folder.check_same_images(scenes.canvas_size, scenes.fingerprint())
 
     model.compile(
         optimizer=PackedAdam(peak_learning_rate, beta_2=adam_beta_2),
@@ -123,14 +129,15 @@ def train(
         "manual_dir": manual_dir,
         "canvas_size": list(training_scenes.canvas_size),
         "batch_size": batch_size,
+        "images": scenes.fingerprint(),
         "num_training_images": len(training_scenes),
         "module_folders": configuration.imported_module_folders(),
         "versions": _versions(),
     }
-    if restored is not None and bool(state.finished.numpy()):
-        return {**folder.read_info(), "already_finished": True}
+    if restored is not None and (state.finished.numpy() or (max_minutes is None and state.is_spent(0.0))):
+        return {**_finished_info(folder, state), "already_finished": True}
     folder.drop_metrics_after(state.steps_done)
-    folder.write_config(config, flags)
+    folder.write_config(config, {**flags, "data_dir": data_dir, "manual_dir": manual_dir})
 
     def write_info() -> None:
         folder.write_info(
@@ -145,6 +152,7 @@ def train(
 
     write_info()
     held_out_images = held_out.images.astype(np.float32) / 255.0
+    bar = callbacks.ProgressBar(state)
     saver = callbacks.CheckpointSaver(state, checkpoints, checkpoint_every_minutes, write_info)
     try:
         model.fit(
@@ -164,7 +172,7 @@ def train(
                     draw=lambda: _picture(model, held_out_images),
                     images_every_reports=images_every_reports,
                 ),
-                callbacks.ProgressBar(state),
+                bar,
                 saver,
             ],
         )
@@ -173,15 +181,27 @@ def train(
         raise KeyboardInterrupt(
             f"at step {state.steps_done}, which is saved; the same command goes on from there"
         ) from None
+    finally:
+        bar.on_train_end()  # which Keras doesn't call where training ends with an error
     return folder.read_info()
+
+
+def _finished_info(folder: RunFolder, state: callbacks.TrainingState) -> dict[str, Any]:
+    """The contents of run.json of a run that is finished, mended where the run was cut off right before it wrote it."""
+    info = folder.read_info()
+    if not info.get("finished"):
+        now = {"steps": state.steps_done, "train_seconds": state.seconds, "finished": True}
+        info = {**info, **now, "last_report": folder.last_report()}
+        folder.write_info(info)
+    return info
 
 
 def _steps(
     num_steps: int, max_minutes: float | None, per_execution: int, per_report: int
 ) -> tuple[int, int]:
     """Updates an execution and a report: whole executions fit into a report and into the run."""
-    checks.check_positive("train.steps_per_execution", per_execution)
-    checks.check_positive("train.steps_per_report", per_report)
+    checks.check_whole("train.steps_per_execution", per_execution)
+    checks.check_whole("train.steps_per_report", per_report)
     execution = min(per_execution, per_report)
     if max_minutes is None:
         execution = min(execution, num_steps)
@@ -207,8 +227,8 @@ def _split(scenes: Scenes, validation_size: int, batch_size: int) -> tuple[Scene
     Raises:
         ValueError: too few scenes for both.
     """
-    checks.check_positive("train.batch_size", batch_size)
-    checks.check_positive("train.validation_size", validation_size)
+    checks.check_whole("train.batch_size", batch_size)
+    checks.check_whole("train.validation_size", validation_size)
     if len(scenes) < 2:
         raise ValueError(f"training needs at least 2 images (one is held out), got {len(scenes)}.")
     num_training = len(scenes) - min(validation_size, max(1, len(scenes) // 10))
@@ -218,6 +238,8 @@ def _split(scenes: Scenes, validation_size: int, batch_size: int) -> tuple[Scene
 def _check_canvas(scenes: Scenes) -> None:
     """Raises ValueError where a canvas size is bound that isn't that of the images, which sets the model's."""
     bound = configuration.bound("ASRModel.canvas_size", scenes.canvas_size)
+    if not isinstance(bound, (tuple, list)):
+        raise ValueError(f"ASRModel.canvas_size must be (H, W), got {bound!r}.")
     if tuple(bound) != scenes.canvas_size:
         raise ValueError(
             f"ASRModel.canvas_size is bound to {tuple(bound)}, but the images are "

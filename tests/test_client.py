@@ -60,6 +60,9 @@ def test_many_images_go_in_parts(client, monkeypatch):
     images = random_images(5)
     result = client.infer(images)
     assert asked == [2, 2, 1]
+    monkeypatch.setattr(client_module, "_MOST_IMAGES", 1)
+    client.infer(images[:2])
+    assert asked == [2, 2, 1, 1, 1]
     np.testing.assert_allclose(result.reconstruction, 0.5 * images, atol=1e-6)
 
 

@@ -33,13 +33,13 @@ def test_headline_and_places_are_printed_without_what_is_not_known(run, capsys):
         f"Report: {workdir / 'report.json'}",
         f"Figures: {workdir / 'figures'}",
     ]
-    assert calls == [(str(workdir), "/prepared", "/originals")]  # those of the training
+    assert calls == [(workdir, None, None)]  # those of the training, see test_evaluation
 
 
 def test_folders_of_data_can_be_given_anew(run):
     workdir, calls = run
     testing_model.run_command(evaluate_main, f"--workdir={workdir}", "--data_dir=/a", "--manual_dir=/b")
-    assert calls == [(str(workdir), "/a", "/b")]
+    assert calls == [(workdir, "/a", "/b")]
 
 
 def test_a_folder_without_a_run_is_told(tmp_path):

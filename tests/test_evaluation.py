@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from asr_tf import evaluation
+from asr_tf import configuration, evaluation
 from asr_tf.constraints import CountInSet
 from asr_tf.data import Scenes
 from asr_tf.image_vae import ImageVAE
@@ -26,6 +26,7 @@ class _Model:
     finds_objects = True
     metrics: tuple[keras.metrics.Metric, ...] = ()
     kl = 1.0
+    step = np.int64(300)
 
     def infer(self, images, with_objects=False):
         number = len(images)
@@ -75,11 +76,13 @@ def run(tmp_path, monkeypatch):
     )
     run.folder.mkdir()
     info = {"seed": 7, "train_seconds": 12.5, "steps": 300}
+    (run.folder / "run.json").write_text(json.dumps(info))
+    (run.folder / "config.gin").write_text("evaluate.num_samples = 10\n")
     monkeypatch.setattr(evaluation, "restore_model", lambda workdir: (run.model, info))
-    source = types.SimpleNamespace(name="toy/one", load=lambda *arguments: run.scenes)
-    monkeypatch.setattr(evaluation, "DataSource", lambda: source)
+    run.source = types.SimpleNamespace(name="toy/one", load=lambda *arguments: run.scenes)
+    monkeypatch.setattr(evaluation, "DataSource", lambda: run.source)
     run.evaluate = lambda **settings: evaluation.evaluate(
-        run.folder, rules=[CountInSet((1,))], num_samples=10, batch_size=8, **settings
+        run.folder, rules=[CountInSet((1,))], batch_size=8, **settings
     )
     return run
 
@@ -115,7 +118,7 @@ def test_report_holds_what_others_read(run):
         "training_curves.png",
         "wrong_counts.png",
     ]
-    leftovers = {path.name for path in run.folder.iterdir()} - {"metrics.jsonl"}
+    leftovers = {path.name for path in run.folder.iterdir()} - {"metrics.jsonl", "run.json", "config.gin"}
     assert leftovers == {"figures", "report.json"}
 
 
@@ -151,6 +154,40 @@ def test_numbers_that_are_not_finite_become_null_and_are_named(run, caplog):
 def test_places_of_what_is_not_finite_are_exact():
     cleaned = evaluation._json_ready({"a": {"b": [1.0, float("inf")]}, "c": 2})
     assert cleaned == {"a": {"b": [1.0, None]}, "c": 2, "not_finite": ["a.b[1]"]}
+
+
+def test_settings_and_folders_are_those_of_the_run(run):
+    """Also where the process has parsed another configuration, and where the caller gives none."""
+    info = json.loads((run.folder / "run.json").read_text()) | {"manual_dir": "/originals", "data_dir": "/prepared"}
+    (run.folder / "run.json").write_text(json.dumps(info))
+    configuration.parse([], ["evaluate.num_samples = 3"])
+    loaded = []
+    run.source.load = lambda *arguments: loaded.append(arguments) or run.scenes
+    assert run.evaluate()["num_samples"] == 10
+    assert loaded == [("test", "/prepared", "/originals")]
+    evaluation.evaluate(run.folder, manual_dir="/others")
+    assert loaded[1:] == [("test", "/prepared", "/others")]
+
+
+def test_the_report_is_of_the_weights_that_were_read(run):
+    """Where the newest checkpoint is damaged, an older one is read, and run.json is ahead of it."""
+    run.model.step = np.int64(200)
+    report = run.evaluate()
+    assert (report["train_steps"], report["train_seconds"]) == (200, None)
+
+
+def test_other_images_than_the_run_began_with_are_refused(run, tmp_path):
+    run.source.name, run.source.path = "image_folder", str(tmp_path / "images")
+    (run.folder / "checkpoints").mkdir()
+    (run.folder / "checkpoints" / "ckpt-300.index").touch()
+    info = json.loads((run.folder / "run.json").read_text())
+    (run.folder / "run.json").write_text(json.dumps(info | {"images": run.scenes.fingerprint()}))
+    run.evaluate()
+    run.scenes = run.scenes.select(np.arange(20)[::-1])  # the same, in another order
+    with pytest.raises(ValueError, match="began with other images .8 x 8 pixels; now 8 x 8., and what is for test may"):
+        run.evaluate()
+    (tmp_path / "images" / "test").mkdir(parents=True)  # the split isn't left to chance
+    run.evaluate()
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path):

@@ -179,7 +179,7 @@ def test_validation_metrics_by_hand():
 
 @pytest.mark.parametrize("name", ["batch_size", "num_samples", "num_particles"])
 def test_arguments_out_of_range_are_named(name):
-    with pytest.raises(ValueError, match=f"evaluate.{name} must be a number above 0, got 0"):
+    with pytest.raises(ValueError, match=f"evaluate.{name} must be a whole number, 1 or more, got 0"):
         _measure(**{name: 0})
 
 

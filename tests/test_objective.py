@@ -180,7 +180,7 @@ def test_log_weights_sum_the_scenes_of_every_count(problem):
     def log_normal(value, loc, log_scale):
         return -0.5 * ((value - loc) * np.exp(-log_scale)) ** 2 - log_scale - 0.5 * np.log(2 * np.pi)
 
-    weights = np.zeros(B)
+    given_count = []
     p = count_probs(prior.presence_logits)
     for k in range(T + 1):
         log_ratio = np.zeros(B)
@@ -192,6 +192,9 @@ def test_log_weights_sum_the_scenes_of_every_count(problem):
             difference = log_normal(value, *p_stats) - log_normal(value, *q_stats)
             log_ratio += difference[:, :k].sum((1, 2))
         nll = conditional_terms(posterior, prior, drawn, images, k)[0]
-        weights += p[:, k] * np.exp(log_ratio - nll)
-    result = objective.log_weights(posterior, prior, latents, steps_first(drawn), nll_of(images))
-    np.testing.assert_allclose(result, np.log(weights), rtol=1e-4)
+        given_count.append(np.exp(log_ratio - nll))
+    arguments = posterior, prior, latents, steps_first(drawn), nll_of(images)
+    weights = (p * np.stack(given_count, axis=1)).sum(1)
+    np.testing.assert_allclose(objective.log_weights(*arguments), np.log(weights), rtol=1e-4)
+    for k, weight in enumerate(given_count):
+        np.testing.assert_allclose(objective.log_weights(*arguments, exact_count=k), np.log(weight), rtol=1e-4)

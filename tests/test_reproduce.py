@@ -57,6 +57,14 @@ def test_there_are_32_cells_of_files_that_exist():
     assert all(reproduce.Cell.parse(cell.name) == cell for cell in reproduce.cells())
 
 
+def test_short_runs_of_the_digits_apart_have_the_usual_rate():
+    cell = reproduce.Cell.parse("air/mnist/overlap3")
+    for minutes, rate in ((5.0, 1.5e-3), (20.0, 0.75e-3)):
+        configuration.parse(cell.gin_files, cell.settings(minutes))
+        assert gin.query_parameter("train.peak_learning_rate") == rate
+    assert reproduce.Cell.parse("air/dsprites/overlap3").settings(5.0) == []
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [

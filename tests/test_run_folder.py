@@ -139,3 +139,29 @@ def test_damaged_info_is_told(tmp_path):
     folder.info.write_text("{")
     with pytest.raises(RunFolderError, match=r"run.json is damaged"):
         folder.read_info()
+
+
+def test_one_process_at_a_time(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    refused = pytest.raises(RunFolderError, match="another asr_train is at work in .*run; wait for its")
+    with folder.only_one(), refused, RunFolder(tmp_path / "run").only_one():
+        pass
+    with folder.only_one():
+        pass
+
+
+def test_a_name_that_looks_like_a_pattern_costs_no_other_run(tmp_path):
+    other = Checkpoints(tmp_path / "seed1", weight=tf.Variable(1.0))
+    other.save(1)
+    own = Checkpoints(tmp_path / "seed[1]", 2, weight=tf.Variable(1.0))
+    for step in (1, 2, 3):
+        own.save(step)
+    assert [path.rpartition("-")[2] for path in own.paths()] == ["3", "2"]
+    assert not list((tmp_path / "seed[1]").glob("ckpt-1.*"))
+    assert other.restore() is not None
+
+
+def test_weights_of_another_shape_are_no_damage(tmp_path):
+    Checkpoints(tmp_path, weight=tf.Variable([1.0, 2.0])).save(1)
+    with pytest.raises(RunFolderError, match="ckpt-1 belongs to another model than its config.gin describes"):
+        Checkpoints(tmp_path, weight=tf.Variable([1.0])).restore()

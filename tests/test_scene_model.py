@@ -43,9 +43,18 @@ def test_infer_is_deterministic_and_consistent():
         (np.full((2, 12, 14, 1), 2.0), r"\[0, 1\]"),
     ],
 )
-def test_infer_names_what_is_wrong_with_images(bad, message):
+@pytest.mark.parametrize("kind", [np.asarray, tf.constant])
+def test_infer_names_what_is_wrong_with_images(bad, message, kind):
     with pytest.raises(ValueError, match=message):
-        tiny().infer(bad)
+        tiny().infer(kind(bad))
+
+
+def test_grey_levels_may_come_as_a_tensor():
+    model, levels = tiny(), np.random.default_rng(0).integers(0, 256, (2, 12, 14, 1), dtype=np.uint8)
+    wanted = model.infer(levels)
+    for kind in (levels, (levels / 255.0)):
+        for name, value in model.infer(tf.constant(kind)).items():
+            np.testing.assert_allclose(value, wanted[name], atol=1e-5, err_msg=name)
 
 
 @pytest.mark.parametrize("prior", ["autoregressive", "air"])

@@ -30,7 +30,7 @@ def test_rate_warms_up_in_steps_then_follows_half_a_cosine():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: TrainingBudget(0), "num_steps must be a number above 0, got 0"),
+        (lambda: TrainingBudget(0), "num_steps must be a whole number, 1 or more, got 0"),
         (lambda: TrainingBudget(1, -1.0), "max_seconds must be a number above 0, got -1.0"),
         (lambda: LearningRate(0.0, 0, 0.1), "peak_learning_rate must be a number above 0"),
         (lambda: LearningRate(1.0, -1, 0.1), "warmup_steps must be between 0"),

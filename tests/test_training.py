@@ -152,6 +152,25 @@ def test_a_truncated_checkpoint_costs_only_what_came_after_the_one_before(tmp_pa
     assert steps == [4, 8]
 
 
+def test_a_run_that_was_cut_off_as_it_ended_takes_no_further_step(tmp_path):
+    """Its last checkpoint is there, but neither the mark that it is finished nor the last run.json."""
+    train(tmp_path)
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "steps": 4, "finished": False, "last_report": {}}))
+    info = train(tmp_path)
+    assert info["already_finished"] and info["finished"] and info["steps"] == 8
+    assert json.loads(path.read_text())["steps"] == 8
+    assert info["last_report"] == json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])
+
+
+def test_images_that_are_not_those_of_the_run_are_refused(tmp_path):
+    train(tmp_path)
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "images": "20 images, 01234567"}))
+    with pytest.raises(RunFolderError, match="began with other images"):
+        train(tmp_path)
+
+
 def test_minutes_bound_a_run_and_reach_the_end_of_the_schedule(tmp_path):
     info = train(tmp_path, "train.steps_per_report = 50", max_minutes=0.01)
     assert info["finished"]
@@ -175,8 +194,12 @@ def test_steps_that_stay_bad_end_the_run_with_the_term(tmp_path, tiny):
     ("binding", "message"),
     [
         ("train.num_steps = 7", "train.num_steps must be a multiple of train.steps_per_execution .2.*8 would do"),
-        ("train.validation_size = 0", "train.validation_size must be a number above 0"),
-        ("train.batch_size = 0", "train.batch_size must be a number above 0"),
+        ("train.validation_size = 0", "train.validation_size must be a whole number, 1 or more, got 0"),
+        ("train.batch_size = 0", "train.batch_size must be a whole number, 1 or more, got 0"),
+        ("train.batch_size = 64.5", "train.batch_size must be a whole number, 1 or more, got 64.5"),
+        ("train.adam_beta_2 = 1.0", "train.adam_beta_2 must be between 0.0 and 0.999999, got 1.0"),
+        ("train.max_skipped_in_a_row = 0", "train.max_skipped_in_a_row must be a whole number, 1 or more, got 0"),
+        ("train.checkpoints_to_keep = 0", "train.checkpoints_to_keep must be a whole number, 1 or more, got 0"),
         ("train.peak_learning_rate = 0.0", "peak_learning_rate must be a number above 0"),
     ],
 )

@@ -1,5 +1,6 @@
 """Scenes: synthesis, data sets by name, and the pipelines that feed training and evaluation."""
 
+from asr_tf.data.image_folder import has_own_splits
 from asr_tf.data.loading import DataSource, load_scenes
 from asr_tf.data.pipeline import evaluation_dataset, training_dataset
 from asr_tf.data.scenes import Scenes
@@ -10,6 +11,7 @@ __all__ = [
     "SceneSettings",
     "Scenes",
     "evaluation_dataset",
+    "has_own_splits",
     "load_scenes",
     "synthesize",
     "training_dataset",

@@ -1,6 +1,7 @@
 """A user's own images: PNG or NPY files in a folder, without labels.
 
-Contract: all images are grey and of one size; NPY files may hold one image [H, W] or many [N, H, W] or [N, H, W, 1].
+Contract: all images are grey and of one size; NPY files may hold one image, [H, W] or [H, W, 1], or many, [N, H, W] or
+[N, H, W, 1].
 What isn't known stays None: there are no counts and no boxes.  Every complaint names the file.
 
 Splits: if there are subfolders train and test, they are the splits.  Otherwise each tenth image of a fixed shuffle is
@@ -17,7 +18,7 @@ import numpy as np
 from asr_tf import checks
 from asr_tf.data.scenes import Scenes
 
-__all__ = ["load_image_folder"]
+__all__ = ["has_own_splits", "load_image_folder"]
 
 _SPLITS = ("train", "test")
 _SUFFIXES = (".png", ".npy")
@@ -29,17 +30,17 @@ def load_image_folder(path: str | os.PathLike, split: str) -> Scenes:
     """Loads the images of a folder, in the order of the file names.
 
     Args:
-        path: the folder; searched without its subfolders, other than train and test.
+        path: the folder, `~` allowed; searched without its subfolders, other than train and test.
         split: 'train' or 'test'.
 
     Raises:
         ValueError: no folder, no images in it, or a file that can't be used.
     """
     checks.check_choice("split", split, _SPLITS)
-    folder = pathlib.Path(path)
+    folder = pathlib.Path(path).expanduser()
     if not folder.is_dir():
         raise ValueError(f"image folder {str(folder)!r} is not a folder.")
-    if any((folder / name).is_dir() for name in _SPLITS):
+    if has_own_splits(folder):
         missing = [name for name in _SPLITS if not (folder / name).is_dir()]
         if missing:
             raise ValueError(f"image folder {str(folder)!r} has no subfolder {missing[0]!r} beside the other split's.")
@@ -51,6 +52,11 @@ def load_image_folder(path: str | os.PathLike, split: str) -> Scenes:
     is_test = np.zeros(len(images), bool)
     is_test[order[::_TEST_EVERY]] = True
     return Scenes(images[is_test if split == "test" else ~is_test])
+
+
+def has_own_splits(path: str | os.PathLike) -> bool:
+    """Whether a folder has subfolders train and test, or one of them, so that nothing is split by chance."""
+    return any((pathlib.Path(path).expanduser() / name).is_dir() for name in _SPLITS)
 
 
 def _read_folder(folder: pathlib.Path) -> np.ndarray:
@@ -69,7 +75,13 @@ def _read_folder(folder: pathlib.Path) -> np.ndarray:
                 f"{file} is {size[0]} x {size[1]} px."
             )
         stacks.append(stack)
-    return np.concatenate(stacks)
+    images = np.concatenate(stacks)
+    if images.max() <= 1:
+        raise ValueError(
+            f"image folder {str(folder)!r} holds black images only: the brightest pixel is {images.max()} of 255. "
+            "Masks of 0 and 1 must be multiplied by 255."
+        )
+    return images
 
 
 def _read_png(file: pathlib.Path) -> np.ndarray:
@@ -94,7 +106,11 @@ def _read_npy(file: pathlib.Path) -> np.ndarray:
         array = np.load(file, allow_pickle=False)
     except (OSError, EOFError, ValueError) as error:
         raise ValueError(f"{file} cannot be read as an NPY array: {error}.") from error
-    if array.ndim == 2:
+    if not isinstance(array, np.ndarray):
+        raise ValueError(f"{file} cannot be read as an NPY array: it is an archive of several.")
+    if array.ndim == 3 and array.shape[-1] in (3, 4):
+        raise ValueError(f"{file} must be grey, [H, W] or [N, H, W], got {list(array.shape)}: is the last axis colour?")
+    if array.ndim == 2 or (array.ndim == 3 and array.shape[-1] == 1):
         array = array[None]
     if array.ndim == 3:
         array = array[..., None]

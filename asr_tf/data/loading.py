@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import os
-import pathlib
 import sys
 
 import gin
@@ -74,13 +73,14 @@ def _load_prepared(
     module, class_name = _BUILDERS[builder_name]
     builder_class = getattr(importlib.import_module(module), class_name)
     checks.check_choice(f"configuration of {builder_name}", config, list(builder_class.builder_configs))
-    if manual_dir is not None and not pathlib.Path(manual_dir).is_dir():
-        raise ValueError(f"manual_dir={str(manual_dir)!r} is not a folder.")
+    data_dir, manual_dir = (None if path is None else os.path.expanduser(path) for path in (data_dir, manual_dir))
     builder = builder_class(data_dir=data_dir, config=config)
     download_config = tfds.download.DownloadConfig(
         manual_dir=manual_dir, compute_stats=tfds.download.ComputeStatsMode.SKIP
     )
     if not builder.is_prepared():
+        if manual_dir is not None and not os.path.isdir(manual_dir):
+            raise ValueError(f"manual_dir={manual_dir!r} is not a folder.")
         # One line instead of TFDS's bars, several of which share a terminal badly.
         tfds.disable_progress_bar()
         print(f"Preparing {builder_name}/{config} in {builder.data_dir} (once).", file=sys.stderr)
@@ -150,4 +150,4 @@ class DataSource:
         limit = self.num_train if split == "train" else self.num_test
         if limit is None:
             return scenes
-        return scenes.take(checks.check_positive(f"data.num_{split}", limit))
+        return scenes.take(checks.check_whole(f"data.num_{split}", limit))

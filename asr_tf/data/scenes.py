@@ -7,6 +7,7 @@ None, never a made-up value.
 from __future__ import annotations
 
 import dataclasses
+import zlib
 
 import numpy as np
 
@@ -63,6 +64,10 @@ class Scenes:
     def canvas_size(self) -> tuple[int, int]:
         """(H, W) in pixels."""
         return int(self.images.shape[1]), int(self.images.shape[2])
+
+    def fingerprint(self) -> str:
+        """What tells these images, in this order, from others: their number and a checksum."""
+        return f"{len(self)} images, {zlib.crc32(np.ascontiguousarray(self.images).data):08x}"
 
     def select(self, rows: slice | np.ndarray) -> Scenes:
         """Returns the scenes of `rows` (a slice or an integer array [n]), with everything known about them."""

@@ -183,7 +183,7 @@ def _make_chunk(
     scales = rng.uniform(*settings.scale_range, size=num_objects)
     angles = rng.uniform(*settings.rotation_range, size=num_objects)
     crops = bank.select(chosen)
-    if not settings.keeps_objects_as_they_are:
+    if num_objects and not settings.keeps_objects_as_they_are:
         crops = transform(crops, scales, angles)
 
     table = np.full(present.shape, -1)

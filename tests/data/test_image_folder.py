@@ -20,15 +20,30 @@ def test_png_and_npy_side_by_side(tmp_path):
     np.save(tmp_path / "train" / "a.npy", _grey(3))
     np.save(tmp_path / "train" / "c.npy", np.stack([_grey(10), _grey(11)]))
     np.save(tmp_path / "train" / "d.npy", np.full((1, 6, 8, 1), 0.5, np.float32))
+    np.save(tmp_path / "train" / "d2.npy", _grey(200)[:, :, None])
     _png(tmp_path / "train" / "e.png", _grey(1).astype(bool))
     (tmp_path / "train" / "notes.txt").write_text("not an image")
     _png(tmp_path / "test" / "x.PNG", _grey(9))
     train, test = (load_image_folder(tmp_path, split) for split in ("train", "test"))
     assert train.images.dtype == np.uint8
     assert train.canvas_size == (6, 8)
-    assert train.images[:, 0, 0, 0].tolist() == [3, 7, 10, 11, 128, 255]
+    assert train.images[:, 0, 0, 0].tolist() == [3, 7, 10, 11, 128, 200, 255]
     assert test.images[:, 0, 0, 0].tolist() == [9]
     assert train.counts is train.boxes is train.ink_boxes is train.labels is None
+
+
+def test_masks_of_zeros_and_ones_are_told(tmp_path):
+    np.save(tmp_path / "all.npy", np.eye(6, dtype=np.uint8))
+    np.save(tmp_path / "more.npy", np.eye(6, dtype=np.uint8))
+    with pytest.raises(ValueError, match="black images only: the brightest pixel is 1 of 255"):
+        load_image_folder(tmp_path, "train")
+
+
+def test_home_is_known(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "mine").mkdir()
+    np.save(tmp_path / "mine" / "all.npy", np.full((5, 2, 2), 9, np.uint8))
+    assert len(load_image_folder("~/mine", "train")) == 4
 
 
 def test_one_folder_is_split_in_ten(tmp_path):
@@ -57,6 +72,9 @@ def _break(folder, what):
         (folder / "whole.png").unlink()
     elif what == "no npy":
         (folder / "bad.npy").write_bytes(b"nothing")
+    elif what == "archive":
+        np.savez(folder / "bad.npz", _grey(1))
+        (folder / "bad.npz").rename(folder / "bad.npy")
     elif what == "pickle":
         np.save(folder / "bad.npy", np.array([{}]), allow_pickle=True)
     else:
@@ -65,6 +83,8 @@ def _break(folder, what):
             "range": np.full((6, 8), 1.5),
             "integers": np.zeros((6, 8), np.int64),
             "rank": np.zeros(6, np.uint8),
+            "colours": np.zeros((6, 8, 3), np.uint8),
+            "no pixel": np.zeros((2, 0, 8), np.float32),
             "channels": np.zeros((2, 6, 8, 3), np.uint8),
         }[what]
         np.save(folder / "bad.npy", array)
@@ -79,6 +99,9 @@ def _break(folder, what):
         ("unreadable", "bad.png cannot be read as a PNG image"),
         ("truncated", "bad.png cannot be read as a PNG image"),
         ("no npy", "bad.npy cannot be read as an NPY array"),
+        ("colours", r"bad.npy must be grey, \[H, W\] or \[N, H, W\], got \[6, 8, 3\]: is the last axis colour"),
+        ("archive", "bad.npy cannot be read as an NPY array: it is an archive of several"),
+        ("no pixel", r"bad.npy must hold at least one image of one pixel or more, got shape \[2, 0, 8, 1\]"),
         ("pickle", "bad.npy cannot be read as an NPY array"),
         ("nan", "bad.npy must not hold NaN; image 0 does"),
         ("range", r"bad.npy in floating point must lie in \[0, 1\], got values from 1.5"),
@@ -102,7 +125,7 @@ def test_folders_that_cannot_be_used(tmp_path):
         load_image_folder(tmp_path / "nowhere", "train")
     with pytest.raises(ValueError, match="split='validation' is unknown"):
         load_image_folder(tmp_path, "validation")
-    _png(tmp_path / "a.png", _grey(1))
+    _png(tmp_path / "a.png", _grey(9))
     with pytest.raises(ValueError, match="at least 2 images"):
         load_image_folder(tmp_path, "train")
     (tmp_path / "train").mkdir()

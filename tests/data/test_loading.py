@@ -32,7 +32,7 @@ def test_wrong_names_end_in_one_line(tmp_path, name, split, message):
 
 
 def test_source_from_gin(tmp_path):
-    np.save(tmp_path / "images.npy", np.zeros((40, 4, 6), np.uint8))
+    np.save(tmp_path / "images.npy", np.full((40, 4, 6), 9, np.uint8))
     gin.parse_config(
         ["data.name = 'image_folder'", f"data.path = '{tmp_path}'", "data.num_train = 7", "data.num_test = 3"]
     )
@@ -43,7 +43,7 @@ def test_source_from_gin(tmp_path):
     gin.bind_parameter("data.num_train", None)
     assert len(DataSource().load("train")) == 36
     gin.bind_parameter("data.num_train", 0)
-    with pytest.raises(ValueError, match="data.num_train must be a number above 0, got 0"):
+    with pytest.raises(ValueError, match="data.num_train must be a whole number, 1 or more, got 0"):
         DataSource().load("train")
 
 

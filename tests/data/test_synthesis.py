@@ -157,6 +157,12 @@ def test_scale_and_rotation_ranges_are_honoured():
     assert set(np.unique(turned.images)) == {0, 255}
 
 
+def test_chunks_without_an_object():
+    settings = SceneSettings(counts=(0,), canvas_size=(20, 20), scale_range=(0.8, 1.2), rotation_range=(0.0, 1.0))
+    scenes = synthesize(BLOBS, settings, num_scenes=3, seed=0)
+    assert not scenes.images.any() and not scenes.boxes.any() and scenes.counts.tolist() == [0, 0, 0]
+
+
 def test_what_does_not_fit_ends_in_one_line():
     bank = np.full((1, 20, 20), 255, np.uint8)
     message = "cannot place 30 objects on a canvas of 50 x 50 px .* they cover 12000 px; use fewer"
