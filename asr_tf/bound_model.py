@@ -188,9 +188,18 @@ class BoundModel(keras.Model):
     # Training.
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
-        """As in Keras.  The optimizer's variables are made here: made in the first step, it would be traced twice."""
+        """As in Keras.  The optimizer's variables are made here: made in the first step, it would be traced twice.
+
+        Raises:
+            ValueError: the optimizer's learning rate is a schedule, which a step that isn't finite couldn't set to 0.
+        """
         super().compile(*args, **kwargs)
         if self.optimizer is not None:
+            if not hasattr(self.optimizer.learning_rate, "assign"):
+                raise ValueError(
+                    "the optimizer's learning rate must be a number, got a Keras schedule; a callback that assigns "
+                    "optimizer.learning_rate before each batch does the same (as asr_tf.callbacks.Schedule)."
+                )
             self.optimizer.build(self.trainable_variables)
 
     @property
@@ -222,7 +231,11 @@ class BoundModel(keras.Model):
         return "threefry" if self.jit_compile and not tf.executing_eagerly() else "philox"
 
     def train_step(self, data: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """One optimizer update; changes no weight where the loss or a gradient is not finite."""
+        """One optimizer update; changes no weight where the loss or a gradient is not finite.
+
+        (With an optimizer whose steps are its rate times something, such as Adam.  Keras's SGD adds its momentum
+        whatever the rate.)
+        """
         images = data["image"][..., 0]
         variables = self.trainable_variables
         with tf.GradientTape() as tape:

@@ -159,6 +159,11 @@ def test_a_non_finite_step_changes_no_weight_and_is_counted(jit_compile):
     assert int(model.skipped_steps.numpy()) == 1 and int(model.skipped_in_a_row.numpy()) == 0
 
 
+def test_a_schedule_is_refused_where_it_would_fail_in_the_first_step():
+    with pytest.raises(ValueError, match="learning rate must be a number, got a Keras schedule"):
+        tiny().compile(optimizer=keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(1e-3, 10)))
+
+
 def test_gradients_are_clipped_variable_by_variable():
     models = [compiled(tiny(clipnorm=clipnorm), jit_compile=False) for clipnorm in (None, 0.5)]
     for model in models:
