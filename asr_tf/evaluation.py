@@ -29,7 +29,7 @@ from asr_tf import checks, compile_cache, plots
 from asr_tf.constraints import Constraint
 from asr_tf.data import DataSource, Scenes, has_own_splits
 from asr_tf.measurement import measure, validation_metrics
-from asr_tf.run_folder import RunFolder, restore_model
+from asr_tf.run_folder import RunFolder, restore_model, write_whole
 from asr_tf.version import __version__
 
 __all__ = ["evaluate", "validation_metrics"]
@@ -62,14 +62,21 @@ def evaluate(
     folder = RunFolder(workdir)
     folder.check_is_run()
     folder.check_writable()
-    info = folder.read_info()
-    folder.parse_config()
-    return _evaluate(folder, data_dir or info.get("data_dir"), manual_dir or info.get("manual_dir"), **settings)
+    start = time.perf_counter()
+    model, info = restore_model(folder.path)  # from here on gin holds the run's bindings
+    folders = data_dir or info.get("data_dir"), manual_dir or info.get("manual_dir")
+    report = _evaluate(folder, model, info, *folders, **settings)
+    report["evaluate_seconds"] = time.perf_counter() - start
+    report = _json_ready(report)
+    write_whole(folder.report, json.dumps(report, indent=2, allow_nan=False) + "\n")
+    return report
 
 
-@gin.configurable("evaluate", denylist=["folder", "data_dir", "manual_dir"])
+@gin.configurable("evaluate", denylist=["folder", "model", "info", "data_dir", "manual_dir"])
 def _evaluate(
     folder: RunFolder,
+    model: Any,
+    info: Mapping[str, Any],
     data_dir: str | None,
     manual_dir: str | None,
     *,
@@ -84,6 +91,7 @@ def _evaluate(
 
     Args:
         folder: of the run, whose configuration is parsed.
+        model, info: as `restore_model` gives them.
         data_dir: prepared data sets; None for TFDS's default.
         manual_dir: original files; None where none are needed.
         rules: what sampled scenes are held against.
@@ -93,8 +101,6 @@ def _evaluate(
         num_likelihood_images: the first so many test images take part in that; 0 for none.
         seed: of every random number.
     """
-    start = time.perf_counter()
-    model, info = restore_model(folder.path)
     source = DataSource()
     if source.name == "image_folder" and not has_own_splits(source.path or ""):
         training_scenes = source.load("train")
@@ -112,7 +118,7 @@ def _evaluate(
     )
     # Of the checkpoint that was read: where the newest is damaged, run.json is ahead of it.
     steps = int(keras.ops.convert_to_numpy(model.step))
-    history = _read_metrics(folder.metrics)
+    history = folder.read_metrics()
     _draw_figures(folder.figures, model, scenes, report, outputs, history)
     report.update(
         {
@@ -123,25 +129,9 @@ def _evaluate(
             "seeds": {"train": info["seed"], "evaluate": seed},
             "versions": _versions(),
             "machine": {"cpu_count": compile_cache.usable_cpus(), "platform": platform.platform()},
-            "evaluate_seconds": time.perf_counter() - start,
         }
     )
-    report = _json_ready(report)
-    partial = folder.report.with_name(folder.report.name + ".partial")
-    partial.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(partial, folder.report)
     return report
-
-
-def _read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
-    """Lines of `metrics.jsonl`; one that was cut off is left out."""
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            logging.warning("leaving out a damaged line of %s: %.40r", path, line)
-    return rows
 
 
 def _draw_figures(

@@ -25,7 +25,7 @@ import re
 import shlex
 import tempfile
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, BinaryIO
 
 import tensorflow as tf
 from absl import logging
@@ -34,7 +34,7 @@ from asr_tf import configuration
 from asr_tf.bound_model import BoundModel
 from asr_tf.models import build_model
 
-__all__ = ["Checkpoints", "RunFolder", "RunFolderError", "restore_model"]
+__all__ = ["Checkpoints", "RunFolder", "RunFolderError", "replacing", "restore_model", "write_whole"]
 
 
 class RunFolderError(ValueError):
@@ -128,7 +128,7 @@ class RunFolder:
 
     def write_info(self, info: Mapping[str, Any]) -> None:
         """Replaces run.json as a whole, so that a reader never sees half of it; what isn't finite becomes null."""
-        _write_atomically(self.info, json.dumps(_finite(info), indent=2) + "\n")
+        write_whole(self.info, json.dumps(_finite(info), indent=2) + "\n")
 
     def write_config(self, text: str, flags: Mapping[str, Any]) -> None:
         """Writes config.gin.
@@ -142,7 +142,7 @@ class RunFolder:
             "# The whole configuration of this run, defaults included.  To repeat it:\n"
             f"# asr_train --workdir=ANOTHER_FOLDER --gin_files=config.gin {shown}\n\n"
         )
-        _write_atomically(self.config, head + text)
+        write_whole(self.config, head + text)
 
     def check_same_run(self, text: str, flags: Mapping[str, Any]) -> None:
         """Passes where the folder holds nothing to lose, or an earlier part of this same run.
@@ -193,27 +193,21 @@ class RunFolder:
         with self.metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(_finite(row)) + "\n")
 
-    def last_report(self) -> dict[str, Any]:
-        """The last whole line of metrics.jsonl; empty where there is none."""
-        lines = self.metrics.read_text(encoding="utf-8").splitlines() if self.metrics.is_file() else []
-        for line in reversed(lines):
-            with contextlib.suppress(ValueError):
-                return json.loads(line)
-        return {}
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """The reports, lines of metrics.jsonl; one that was cut off, as where the machine went down, is left out."""
+        rows = []
+        for line in self.metrics.read_text(encoding="utf-8").splitlines() if self.metrics.is_file() else ():
+            try:
+                rows.append(json.loads(line))
+            except ValueError:
+                logging.warning("leaving out a damaged line of %s: %.40r", self.metrics, line)
+        return rows
 
     def drop_metrics_after(self, step: int) -> None:
         """Forgets reports of steps that were lost with their checkpoint; they are going to be repeated."""
-        if not self.metrics.is_file():
-            return
-        kept = []
-        for line in self.metrics.read_text(encoding="utf-8").splitlines():
-            try:
-                row = json.loads(line)
-            except ValueError:  # the line that was being written when the machine went down
-                continue
-            if row["step"] <= step:
-                kept.append(line)
-        _write_atomically(self.metrics, "".join(line + "\n" for line in kept))
+        if self.metrics.is_file():
+            kept = [json.dumps(row) + "\n" for row in self.read_metrics() if row["step"] <= step]
+            write_whole(self.metrics, "".join(kept))
 
 
 class Checkpoints:
@@ -321,7 +315,16 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _write_atomically(path: pathlib.Path, text: str) -> None:
+def write_whole(path: pathlib.Path, text: str) -> None:
+    """Replaces a file by one of this text: a reader never sees half of it, and a full disk costs nothing."""
+    with replacing(path) as file:
+        file.write(text.encode())
+
+
+@contextlib.contextmanager
+def replacing(path: pathlib.Path) -> Iterator[BinaryIO]:
+    """A file to write that takes the place of `path` once it is whole."""
     part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
+    with part.open("wb") as file:
+        yield file
     part.replace(path)

@@ -6,10 +6,8 @@ Example:
 
 from __future__ import annotations
 
-import contextlib
 import pathlib
-from collections.abc import Iterator
-from typing import Any, BinaryIO
+from typing import Any
 
 from absl import flags
 
@@ -55,22 +53,13 @@ def _check() -> None:
     command_line.require(_FLAGS, "workdir", "the folder of a run")
 
 
-@contextlib.contextmanager
-def _replacing(path: pathlib.Path) -> Iterator[BinaryIO]:
-    """A file that takes the place of `path` once it is whole."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        yield file
-    partial.replace(path)
-
-
 def _main() -> None:
     import keras
     import numpy as np
     from PIL import Image
 
     from asr_tf import tiles
-    from asr_tf.run_folder import RunFolder, restore_model
+    from asr_tf.run_folder import RunFolder, replacing, restore_model
 
     folder = RunFolder(_FLAGS.workdir)
     folder.check_is_run()
@@ -90,11 +79,11 @@ def _main() -> None:
     drawn = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
     shown = {name: values[:_MOST_IN_PICTURE] for name, values in drawn.items()}
     picture = tiles.draw_boxes_grid(shown["images"], shown.get("boxes"), shown.get("count"))
-    with _replacing(target.path / "samples.png") as file:
+    with replacing(target.path / "samples.png") as file:
         Image.fromarray(picture).save(file, "png")
     names = {"images": "images", "count": "counts", "boxes": "boxes"}
     kept: dict[str, Any] = {names[name]: values for name, values in drawn.items() if name in names}
-    with _replacing(target.path / "samples.npz") as file:
+    with replacing(target.path / "samples.npz") as file:
         np.savez_compressed(file, **kept)
     shares = ""
     if model.finds_objects:

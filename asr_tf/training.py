@@ -191,7 +191,7 @@ def _finished_info(folder: RunFolder, state: callbacks.TrainingState) -> dict[st
     info = folder.read_info()
     if not info.get("finished"):
         now = {"steps": state.steps_done, "train_seconds": state.seconds, "finished": True}
-        info = {**info, **now, "last_report": folder.last_report()}
+        info = {**info, **now, "last_report": (folder.read_metrics() or [{}])[-1]}
         folder.write_info(info)
     return info
 

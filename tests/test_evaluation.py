@@ -78,7 +78,12 @@ def run(tmp_path, monkeypatch):
     info = {"seed": 7, "train_seconds": 12.5, "steps": 300}
     (run.folder / "run.json").write_text(json.dumps(info))
     (run.folder / "config.gin").write_text("evaluate.num_samples = 10\n")
-    monkeypatch.setattr(evaluation, "restore_model", lambda workdir: (run.model, info))
+
+    def restore_model(workdir):
+        evaluation.RunFolder(workdir).parse_config()
+        return run.model, json.loads((workdir / "run.json").read_text())
+
+    monkeypatch.setattr(evaluation, "restore_model", restore_model)
     run.source = types.SimpleNamespace(name="toy/one", load=lambda *arguments: run.scenes)
     monkeypatch.setattr(evaluation, "DataSource", lambda: run.source)
     run.evaluate = lambda **settings: evaluation.evaluate(
