@@ -180,12 +180,12 @@ class RunFolder:
             RunFolderError: the images are others, and with them the split into training and test.
         """
         info = self.read_info() if any(self.checkpoints.glob("*.index")) else {}
-        was = tuple(info.get("canvas_size", canvas_size))
-        if was != tuple(canvas_size) or info.get("images", fingerprint) != fingerprint:
+        size, images = info.get("canvas_size", canvas_size), info.get("images", fingerprint)
+        if (*size, images) != (*canvas_size, fingerprint):
             raise RunFolderError(
-                f"the run in {self.path} began with other images ({was[0]} x {was[1]} pixels; now {canvas_size[0]} x "
-                f"{canvas_size[1]}), and what is for test may have been trained on. Bring back the images as they "
-                "were, or train in another --workdir."
+                f"the run in {self.path} began with other images for training: {images} of {size[0]} x {size[1]} "
+                f"pixels, now {fingerprint} of {canvas_size[0]} x {canvas_size[1]}; what is for test may have been "
+                "trained on. Bring back the images as they were, or train in another --workdir."
             )
 
     def append_metrics(self, row: Mapping[str, float]) -> None:

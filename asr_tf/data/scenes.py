@@ -67,7 +67,7 @@ class Scenes:
 
     def fingerprint(self) -> str:
         """What tells these images, in this order, from others: their number and a checksum."""
-        return f"{len(self)} images, {zlib.crc32(np.ascontiguousarray(self.images).data):08x}"
+        return f"{len(self)} images (checksum {zlib.crc32(np.ascontiguousarray(self.images).data):08x})"
 
     def select(self, rows: slice | np.ndarray) -> Scenes:
         """Returns the scenes of `rows` (a slice or an integer array [n]), with everything known about them."""
