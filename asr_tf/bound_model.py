@@ -181,7 +181,7 @@ class BoundModel(keras.Model):
         terms, statistics = self._score(images, seed, estimator, **noise_options)
         penalties = [] if statistics is None else [rule.penalty(statistics) for rule in self.constraints]
         means = _batch_means([*terms, *penalties])
-        strengths = [1.0] * len(terms) + [rule.strength for rule in self.constraints]
+        strengths = [1.0] * len(terms) + [rule.strength_at(self.step) for rule in self.constraints]
         loss = tf.add_n([weight * mean for weight, mean in zip(strengths, means, strict=True)])
         return loss, dict(zip(self._term_names, means, strict=False)), statistics
 

@@ -83,6 +83,19 @@ def test_loss_is_bound_plus_weighted_penalties(jit_compile):
     assert "count_accuracy" not in logs
 
 
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_a_ramp_follows_the_steps_of_training(jit_compile):
+    """The loss holds a rule by the strength of the step; the same compiled step serves all of them."""
+    rule = CountInSet((1, 3), ramp_steps=(2, 6))
+    model = compiled(tiny(constraints=[rule]), jit_compile=jit_compile)
+    assert int(model.step.numpy()) == 0
+    weights = []
+    for _ in range(8):
+        logs = step(model, images())
+        weights.append((logs["loss"] - logs["negative_elbo_nats"]) / logs["penalty_count_in_set"])
+    np.testing.assert_allclose(weights, [0.0, 0.0, 0.0, 2.5, 5.0, 7.5, 10.0, 10.0], atol=2e-3)
+
+
 def test_one_step_trains_too():
     model = compiled(tiny(num_steps=1, constraints=(CountInSet((0, 1)),)), jit_compile=False)
     before = weights_of(model)

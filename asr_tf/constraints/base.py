@@ -1,7 +1,7 @@
 """What a piece of knowledge about scenes is: a penalty on the posterior, and a test of finished scenes.
 
 A constraint of the posterior, E_q[phi(x, z)] <= b, enters the objective as a slack penalty: zero where it holds,
-differentiable where it does not, times a strength that is fixed beforehand.
+differentiable where it does not, times a strength that is fixed beforehand, or grows to that as training goes on.
 
 References:
     Xu et al., "Multi-object Generation with Amortized Structural Regularization", NeurIPS 2019,
@@ -14,11 +14,13 @@ from __future__ import annotations
 import abc
 import math
 import re
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
+from asr_tf.checks import check_whole
 from asr_tf.sums import running_sum
 
 __all__ = ["Constraint", "SceneStatistics", "pairs_present", "sides_px", "steps_present"]
@@ -75,16 +77,20 @@ class Constraint(abc.ABC):
 
     Attributes:
         strength: float, nats an image for each unit of penalty.
+        ramp_steps: (first, last), the training steps between which the strength grows from 0 to that.
     """
 
-    def __init__(self, strength: float = 1.0) -> None:
+    def __init__(self, strength: float = 1.0, ramp_steps: Sequence[int] = (0, 0)) -> None:
         """Initializes the rule.
 
         Args:
             strength: factor of the penalty in the objective, 0 or more.
+            ramp_steps: (first, last), training steps: the factor is 0 until the first and grows in a line to
+                `strength` at the last; (0, 0) for all of it from the start.  A rule about windows holds up the
+                learning of what is in them; one that comes later finds windows that show something.
 
         Raises:
-            ValueError: `strength` is negative or not finite.
+            ValueError: `strength` is negative or not finite, or the steps aren't two whole numbers in order.
             TypeError: `strength` is not a number.
         """
         label = f"{type(self).__name__}.strength"
@@ -93,6 +99,30 @@ class Constraint(abc.ABC):
         if not (math.isfinite(strength) and strength >= 0):
             raise ValueError(f"{label} must be a finite number, 0 or more, got {strength!r}.")
         self.strength = float(strength)
+        label = f"{type(self).__name__}.ramp_steps"
+        if isinstance(ramp_steps, str) or not isinstance(ramp_steps, Sequence) or len(ramp_steps) != 2:
+            raise ValueError(f"{label} must be (first, last), two training steps, got {ramp_steps!r}.")
+        for i, step in enumerate(ramp_steps):
+            check_whole(f"{label}[{i}]", step, 0)
+        first, last = (int(step) for step in ramp_steps)
+        if first >= last and last + first > 0:
+            raise ValueError(f"{label} must be (first, last) with first below last, got {ramp_steps!r}.")
+        self.ramp_steps = (first, last)
+
+    def strength_at(self, step: Any) -> Any:
+        """The factor of the penalty at a training step.
+
+        Args:
+            step: integer tensor or variable [], training steps taken before it.
+
+        Returns:
+            float32 [], or `strength` itself where it is the same at every step.
+        """
+        first, last = self.ramp_steps
+        if last == 0:
+            return self.strength
+        taken = tf.cast(tf.convert_to_tensor(step), tf.float32) - float(first)
+        return self.strength * tf.clip_by_value(taken / float(last - first), 0.0, 1.0)
 
     @property
     def name(self) -> str:

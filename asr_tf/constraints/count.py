@@ -12,7 +12,7 @@ References:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import gin
@@ -29,18 +29,21 @@ _EPSILON = 1e-12
 class _CountRule(Constraint):
     """What the rules about counts share: a checked set of counts and its unary codes."""
 
-    def __init__(self, counts: Iterable[int] = gin.REQUIRED, strength: float = 10.0) -> None:
+    def __init__(
+        self, counts: Iterable[int] = gin.REQUIRED, strength: float = 10.0, ramp_steps: Sequence[int] = (0, 0)
+    ) -> None:
         """Initializes the rule.
 
         Args:
             counts: the allowed counts K, different integers, 0 or more.
             strength: factor of the penalty in the objective.
+            ramp_steps: (first, last), the training steps between which the strength grows, as of `Constraint`.
 
         Raises:
             ValueError: no count, a negative one or one given twice.
             TypeError: a count that is not an integer.
         """
-        super().__init__(strength)
+        super().__init__(strength, ramp_steps)
         self.counts = _checked_counts(f"{type(self).__name__}.counts", counts)
 
     def check(self, num_steps: int) -> None:
@@ -96,18 +99,21 @@ class AggregateCount(_CountRule):
     little above 0, since a finite batch never holds them in exact proportion.
     """
 
-    def __init__(self, counts: Iterable[int] = gin.REQUIRED, strength: float = 100.0) -> None:
+    def __init__(
+        self, counts: Iterable[int] = gin.REQUIRED, strength: float = 100.0, ramp_steps: Sequence[int] = (0, 0)
+    ) -> None:
         """Initializes the rule.
 
         Args:
             counts: the counts K, different integers, 0 or more, each with the same share of the images.
             strength: factor of the penalty in the objective.
+            ramp_steps: (first, last), the training steps between which the strength grows, as of `Constraint`.
 
         Raises:
             ValueError: no count, a negative one or one given twice.
             TypeError: a count that is not an integer.
         """
-        super().__init__(counts, strength)
+        super().__init__(counts, strength, ramp_steps)
 
     def penalty(self, statistics: SceneStatistics) -> tf.Tensor:
         """Float [], nats."""

@@ -10,6 +10,8 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import gin
 import numpy as np
 import tensorflow as tf
@@ -28,13 +30,14 @@ class DisjointObjects(Constraint):
     present, over all pixels: the number of pixels that are drawn twice, where objects are white.
     """
 
-    def __init__(self, strength: float = 5.0) -> None:
+    def __init__(self, strength: float = 5.0, ramp_steps: Sequence[int] = (0, 0)) -> None:
         """Initializes the rule.
 
         Args:
             strength: nats an image for each pixel that is drawn twice.
+            ramp_steps: (first, last), the training steps between which the strength grows, as of `Constraint`.
         """
-        super().__init__(strength)
+        super().__init__(strength, ramp_steps)
 
     def penalty(self, statistics: SceneStatistics) -> tf.Tensor:
         """float [B], pixels."""
@@ -56,14 +59,17 @@ class DisjointBoxes(Constraint):
     too, whose windows nothing else holds in place.)
     """
 
-    def __init__(self, strength: float = 1.0, tolerance_px: float = 1.0) -> None:
+    def __init__(
+        self, strength: float = 1.0, tolerance_px: float = 1.0, ramp_steps: Sequence[int] = (0, 0)
+    ) -> None:
         """Initializes the rule.
 
         Args:
             strength: nats an image for each pixel of depth.
             tolerance_px: the depth up to which a finished scene still passes, 0 or more.
+            ramp_steps: (first, last), the training steps between which the strength grows, as of `Constraint`.
         """
-        super().__init__(strength)
+        super().__init__(strength, ramp_steps)
         self.tolerance_px = check_range("DisjointBoxes.tolerance_px", tolerance_px, 0.0, float("inf"))
 
     def penalty(self, statistics: SceneStatistics) -> tf.Tensor:

@@ -10,6 +10,8 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import gin
 import numpy as np
 import tensorflow as tf
@@ -44,17 +46,20 @@ class TightWindows(Constraint):
     and counts by the probability that the step is present.  A step that draws nothing has none.
     """
 
-    def __init__(self, ink: float = 0.4, strength: float = 2.0) -> None:
+    def __init__(
+        self, ink: float = 0.4, strength: float = 2.0, ramp_steps: Sequence[int] = (0, 0)
+    ) -> None:
         """Initializes the rule.
 
         Args:
             ink: brightness from which on a pixel surely is ink, in (0, 1).
             strength: nats an image for each pixel of margin.
+            ramp_steps: (first, last), the training steps between which the strength grows, as of `Constraint`.
 
         Raises:
             ValueError: `ink` is not in (0, 1).
         """
-        super().__init__(strength)
+        super().__init__(strength, ramp_steps)
         if not 0.0 < ink < 1.0:
             raise ValueError(f"TightWindows.ink must be in (0, 1), got {ink!r}.")
         self.ink = ink
@@ -89,18 +94,23 @@ class SizeInterval(Constraint):
     """
 
     def __init__(
-        self, low_px: float = gin.REQUIRED, high_px: float = gin.REQUIRED, strength: float = 20.0
+        self,
+        low_px: float = gin.REQUIRED,
+        high_px: float = gin.REQUIRED,
+        strength: float = 20.0,
+        ramp_steps: Sequence[int] = (0, 0),
     ) -> None:
         """Initializes the rule.
 
         Args:
             low_px, high_px: the interval's ends, in canvas pixels.
             strength: nats an image for each pixel outside.
+            ramp_steps: (first, last), the training steps between which the strength grows, as of `Constraint`.
 
         Raises:
             ValueError: an end is not above 0, or the ends are the wrong way round.
         """
-        super().__init__(strength)
+        super().__init__(strength, ramp_steps)
         check_positive("SizeInterval.low_px", low_px)
         if not low_px <= high_px:
             raise ValueError(
@@ -133,14 +143,17 @@ class SharedSize(Constraint):
     the probability that both are present (the published code counts absent steps too).
     """
 
-    def __init__(self, slack_px: float = 3.0, strength: float = 10.0) -> None:
+    def __init__(
+        self, slack_px: float = 3.0, strength: float = 10.0, ramp_steps: Sequence[int] = (0, 0)
+    ) -> None:
         """Initializes the rule.
 
         Args:
             slack_px: by how much two sides may differ, in canvas pixels, 0 or more.
             strength: nats an image for each pixel beyond.
+            ramp_steps: (first, last), the training steps between which the strength grows, as of `Constraint`.
         """
-        super().__init__(strength)
+        super().__init__(strength, ramp_steps)
         self.slack_px = check_range("SharedSize.slack_px", slack_px, 0.0, float("inf"))
 
     def penalty(self, statistics: SceneStatistics) -> tf.Tensor:
@@ -170,14 +183,17 @@ class InsideCanvas(Constraint):
     probability that the step is present (the published code counts absent steps too).
     """
 
-    def __init__(self, strength: float = 1.0, tolerance_px: float = 1.0) -> None:
+    def __init__(
+        self, strength: float = 1.0, tolerance_px: float = 1.0, ramp_steps: Sequence[int] = (0, 0)
+    ) -> None:
         """Initializes the rule.
 
         Args:
             strength: nats an image for each pixel outside.
             tolerance_px: how far a window of a finished scene may leave the canvas, 0 or more.
+            ramp_steps: (first, last), the training steps between which the strength grows, as of `Constraint`.
         """
-        super().__init__(strength)
+        super().__init__(strength, ramp_steps)
         self.tolerance_px = check_range("InsideCanvas.tolerance_px", tolerance_px, 0.0, float("inf"))
 
     def penalty(self, statistics: SceneStatistics) -> tf.Tensor:

@@ -6,7 +6,19 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from asr_tf.constraints import AggregateCount, Constraint, CountInSet, SceneStatistics
+from asr_tf.constraints import (
+    AggregateCount,
+    Constraint,
+    CountInSet,
+    DisjointBoxes,
+    DisjointObjects,
+    InsideCanvas,
+    PriorCountInSet,
+    SceneStatistics,
+    SharedSize,
+    SizeInterval,
+    TightWindows,
+)
 
 
 class NearCentre(Constraint):
@@ -51,6 +63,35 @@ def test_strength_out_of_range(strength):
 def test_strength_of_another_type():
     with pytest.raises(TypeError, match=r"NearCentre.strength must be a number, got 'much'"):
         NearCentre("much")
+
+
+def test_the_strength_grows_between_two_steps():
+    rule = NearCentre(strength=8.0, ramp_steps=(1_000, 3_000))
+    steps = [0, 1_000, 1_500, 2_000, 3_000, 50_000]
+    found = [float(rule.strength_at(tf.constant(step, tf.int64))) for step in steps]
+    np.testing.assert_allclose(found, [0.0, 0.0, 2.0, 4.0, 8.0, 8.0])
+    assert NearCentre(strength=8.0).strength_at(tf.constant(0, tf.int64)) == 8.0
+
+
+@pytest.mark.parametrize(
+    "steps", [(3_000, 1_000), (5, 5), (1_000, 0), (-1, 5), (1.5, 3), (1_000,), (1, 2, 3), "12", 1_000, None]
+)
+def test_bad_steps_of_a_ramp(steps):
+    with pytest.raises(ValueError, match=r"^NearCentre.ramp_steps(\[[01]\])? must be .*, got .*\.$"):
+        NearCentre(1.0, steps)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        *(counts((1, 3), ramp_steps=(2, 4)) for counts in (CountInSet, AggregateCount, PriorCountInSet)),
+        SizeInterval(5.0, 9.0, ramp_steps=(2, 4)),
+        *(other(ramp_steps=(2, 4)) for other in (TightWindows, SharedSize, InsideCanvas, DisjointBoxes, DisjointObjects)),
+    ],
+    ids=lambda rule: rule.name,
+)
+def test_every_rule_can_come_gradually(rule):
+    np.testing.assert_allclose(rule.strength_at(tf.constant(3)), 0.5 * rule.strength)
 
 
 def test_absence_probs_keep_small_probabilities():
