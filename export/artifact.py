@@ -2,7 +2,7 @@
 
 Layout of an export folder, which is what TensorFlow Serving watches:
     <version>/                       a positive integer; newer versions have higher numbers
-        saved_model.pb, variables/   the SavedModel; or model.tflite, for LiteRT
+        saved_model.pb, variables/   the SavedModel; or model.tflite, for LiteRT, in all versions or in none
         model_card.json              training configuration, test figures, signatures, and a checksum for each file
         assets.extra/golden.npz      inputs and outputs of every signature, at two batch sizes
         assets.extra/tf_serving_warmup_requests
@@ -24,9 +24,11 @@ from collections.abc import Iterator
 __all__ = [
     "CARD",
     "GOLDEN",
+    "MODEL_FILES",
     "TFLITE",
     "WARMUP",
     "ExportError",
+    "check_one_format",
     "checksums",
     "new_version",
     "version_folder",
@@ -35,6 +37,7 @@ __all__ = [
 
 CARD = "model_card.json"
 TFLITE = "model.tflite"
+MODEL_FILES = {"savedmodel": "saved_model.pb", "tflite": TFLITE}  # by the format's name
 GOLDEN = "assets.extra/golden.npz"
 WARMUP = "assets.extra/tf_serving_warmup_requests"
 
@@ -66,13 +69,33 @@ def version_folder(export_dir: str | os.PathLike[str], version: int | None = Non
     """
     folder = pathlib.Path(export_dir).expanduser()
     there = versions(folder)
-    if not there and version is None and any((folder / name).is_file() for name in (CARD, "saved_model.pb", TFLITE)):
+    if not there and version is None and any((folder / name).is_file() for name in (CARD, *MODEL_FILES.values())):
         return folder
     if not there:
         raise ExportError(f"{folder} holds no exported version; asr_export --export_dir={folder} writes one.")
     if version is not None and version not in there:
         raise ExportError(f"{folder} holds no version {version}; there are: {', '.join(map(str, there))}.")
     return folder / str(there[-1] if version is None else version)
+
+
+def check_one_format(export_dir: str | os.PathLike[str], model_format: str) -> None:
+    """Refuses to put a version beside others of another format, which a server would take for the same model.
+
+    Args:
+        export_dir: an export folder; it may be missing.
+        model_format: key of `MODEL_FILES`.
+
+    Raises:
+        ExportError: a version has another format.
+    """
+    folder = pathlib.Path(export_dir).expanduser()
+    for number in versions(folder):
+        for other, name in MODEL_FILES.items():
+            if other != model_format and (folder / str(number) / name).is_file():
+                raise ExportError(
+                    f"version {number} in {folder} is of format {other}, which a server would mix up; "
+                    f"give format {model_format} an --export_dir of its own."
+                )
 
 
 def checksums(folder: pathlib.Path) -> dict[str, dict[str, int | str]]:

@@ -14,14 +14,14 @@ import numpy as np
 import tensorflow as tf
 
 from asr_tf import version as asr_version
+from asr_tf.checks import check_choice
 from asr_tf.export import artifact
 from asr_tf.run_folder import RunFolder, restore_model
 from asr_tf.scene_model import SceneModel
 from asr_tf.serving import ServedModel, to_tflite
 
-__all__ = ["FORMATS", "GOLDEN_BATCHES", "export_model", "export_run"]
+__all__ = ["GOLDEN_BATCHES", "export_model", "export_run"]
 
-FORMATS = ("savedmodel", "tflite")
 GOLDEN_BATCHES = (1, 3)
 _GOLDEN_PARTICLES = 2
 _MODEL_NAME = "asr"
@@ -92,8 +92,12 @@ def export_model(
         The folder of the version.
 
     Raises:
-        ExportError: the model has weights that aren't finite, or the version can't be written.
+        ExportError: the model has weights that aren't finite, there are versions of another format, or the version
+            can't be written.
+        ValueError: there is no such format.
     """
+    check_choice("model_format", model_format, artifact.MODEL_FILES)
+    artifact.check_one_format(export_dir, model_format)
     _check_finite(model)
     golden = golden_values(model)
     if model_format == "tflite":

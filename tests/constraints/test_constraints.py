@@ -86,7 +86,7 @@ def test_bad_steps_of_a_ramp(steps):
     [
         *(counts((1, 3), ramp_steps=(2, 4)) for counts in (CountInSet, AggregateCount, PriorCountInSet)),
         SizeInterval(5.0, 9.0, ramp_steps=(2, 4)),
-        *(other(ramp_steps=(2, 4)) for other in (TightWindows, SharedSize, InsideCanvas, DisjointBoxes, DisjointObjects)),
+        *(rule(ramp_steps=(2, 4)) for rule in (TightWindows, SharedSize, InsideCanvas, DisjointBoxes, DisjointObjects)),
     ],
     ids=lambda rule: rule.name,
 )

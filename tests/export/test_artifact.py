@@ -81,6 +81,18 @@ def test_folders_that_can_not_be_used(tmp_path):
     assert artifact.version_folder(tmp_path / "4") == tmp_path / "4"
 
 
+@pytest.mark.parametrize(("there", "new"), [("savedmodel", "tflite"), ("tflite", "savedmodel")])
+def test_formats_do_not_mix(tmp_path, there, new):
+    artifact.check_one_format(tmp_path / "missing", new)
+    add(tmp_path)  # of neither format
+    add(tmp_path, 6)
+    (tmp_path / "6" / artifact.MODEL_FILES[there]).write_text("")
+    artifact.check_one_format(tmp_path, there)
+    message = rf"version 6 in .* is of format {there}, .* {new} an --export_dir of its own\.$"
+    with pytest.raises(artifact.ExportError, match=message):
+        artifact.check_one_format(tmp_path, new)
+
+
 def test_checksums_cover_all_but_the_card(tmp_path):
     (tmp_path / "inner").mkdir()
     (tmp_path / "inner" / "file").write_bytes(b"abc")

@@ -65,6 +65,8 @@ def test_report_and_next_version(tiny_run, tmp_path):
     assert card["test"] == report
     assert set(card["signatures"]) == {"infer"}
     assert set(card["files"]) == {artifact.TFLITE, artifact.GOLDEN}
+    with pytest.raises(artifact.ExportError, match="version 5 in .* is of format tflite"):
+        exporter.export_run(run, tmp_path / "export")
     model = testing_export.tiny_model()
     runner = tf.lite.Interpreter(str(folder / artifact.TFLITE)).get_signature_runner("infer")
     for number in (5, 1):
@@ -100,6 +102,8 @@ def test_models_that_are_refused(tiny_run, tmp_path, monkeypatch):
     model.decoder.mlp.dense_0.bias.assign(np.full(10, np.nan))
     with pytest.raises(artifact.ExportError, match="weight dense_0/bias of the model holds numbers that"):
         exporter.export_model(model, tmp_path / "export")
+    with pytest.raises(ValueError, match="model_format='onnx' is unknown; choose one of"):
+        exporter.export_model(model, tmp_path / "export", model_format="onnx")
     monkeypatch.setattr(exporter, "restore_model", lambda _: (keras.Sequential([]), {}))
     with pytest.raises(artifact.ExportError, match="holds a Sequential, which has no objects to serve; asr_ex"):
         exporter.export_run(tiny_run, tmp_path / "export")
