@@ -208,7 +208,7 @@ class Client:
         """
         values = {name: np.asarray(value).tolist() for name, value in inputs.items()}
         body = json.dumps({"signature_name": signature_name, "inputs": values}, separators=(",", ":"))
-        return self._ask("POST", f"{self._path}:predict", body.encode())["outputs"]
+        return self._part("outputs", "POST", f"{self._path}:predict", body.encode())
 
     def metadata(self) -> dict[str, Any]:
         """The signatures of the version that is asked: `model_spec` and `metadata`, as the server describes them.
@@ -224,7 +224,7 @@ class Client:
         Raises:
             ServingError, OSError: as for `infer`.
         """
-        statuses = self._ask("GET", self._model_path)["model_version_status"]
+        statuses = self._part("model_version_status", "GET", self._model_path)
         return {int(status["version"]): status["state"] for status in statuses}
 
     def close(self) -> None:
@@ -252,6 +252,12 @@ class Client:
             message = answer.get("error") if isinstance(answer, dict) else None
             raise ServingError(status, str(message or answer))
         return answer
+
+    def _part(self, key: str, verb: str, path: str, body: bytes | None = None) -> Any:
+        answer = self._ask(verb, path, body)
+        if not isinstance(answer, dict) or key not in answer:
+            raise ServingError(200, f"{self._url} gave JSON without {key!r}: it isn't a model server")
+        return answer[key]
 
     def _exchange(self, verb: str, path: str, body: bytes | None) -> tuple[int, bytes]:
         """Sends a request; once more where the server had closed the kept connection meanwhile.
@@ -291,10 +297,16 @@ def _arrays(outputs: Any, kind: type[Inference] | type[Scenes]) -> dict[str, np.
     names = [field.name for field in dataclasses.fields(kind)]
     missing = [name for name in names if not isinstance(outputs, dict) or name not in outputs]
     if missing:
-        raise ServingError(200, f"The served model has no output {missing[0]!r}: it isn't one that asr_export wrote")
+        raise _no_output(missing[0])
     return {name: np.asarray(outputs[name], np.int32 if name == "count" else np.float32) for name in names}
 
 
 def _single(outputs: Any, name: str) -> np.ndarray:
     """A single output, whose name servers leave out."""
+    if isinstance(outputs, dict) and name not in outputs:
+        raise _no_output(name)
     return np.asarray(outputs[name] if isinstance(outputs, dict) else outputs, np.float32)
+
+
+def _no_output(name: str) -> ServingError:
+    return ServingError(200, f"The served model has no output {name!r}: it isn't one that asr_export wrote")

@@ -111,8 +111,8 @@ def _main() -> None:
     server = _server()
     host, port = server.address
     shown = f"[{host}]" if ":" in host else host
-    print(f"asr_serve: http://{shown}:{port}/v1/models/{_FLAGS.model_name}, metrics at /metrics", flush=True)
-    server.serve()
+    line = f"asr_serve: http://{shown}:{port}/v1/models/{_FLAGS.model_name}, metrics at /metrics"
+    server.serve(lambda: print(line, flush=True))
     print("asr_serve: stopped", flush=True)
 
 

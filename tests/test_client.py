@@ -144,6 +144,8 @@ class _Odd(http.server.BaseHTTPRequestHandler):
         "/v1/models/asr": (200, b'{"model_version_status": []}'),
         "/v1/models/page": (502, b"<html>Bad gateway</html>"),
         "/v1/models/cut": (200, b"{"),
+        "/v1/models/list": (200, b"[]"),
+        "/v1/models/other": (200, b"{}"),
     }
 
     def do_GET(self):
@@ -177,6 +179,9 @@ def test_answers_that_are_none(odd_url):
     with Client(odd_url, "page") as client, pytest.raises(ServingError, match="gave no JSON: .*Bad gateway") as caught:
         client.versions()
     assert caught.value.status == 502
+    for name in ("list", "other"):
+        with Client(odd_url, name) as client, pytest.raises(ServingError, match="gave JSON without 'model_version_st"):
+            client.versions()
     with Client(odd_url, "cut") as client, pytest.raises(ConnectionError, match="broke off its answer"):
         client.versions()
 

@@ -150,7 +150,7 @@ def read_npy(data: bytes, canvas_size: tuple[int, int]) -> np.ndarray:
     """
     try:
         array = np.load(io.BytesIO(data), allow_pickle=False)
-    except (OSError, EOFError, ValueError, MemoryError) as error:
+    except Exception as error:  # damaged headers and archives have errors of their own, such as tokenize.TokenError
         raise Unreadable(f"cannot be read as an NPY array: {first_line(error)}") from error
     if not isinstance(array, np.ndarray):
         raise Unreadable("cannot be read as an NPY array: it is an archive of several")

@@ -46,7 +46,7 @@ class Metrics:
         """Counts a request that was answered.
 
         Args:
-            method: predict, status, metadata or other.
+            method: predict, status, metadata, metrics, or other: KServe's paths, and what is on none.
             signature: its name, empty where there is none.
             code: HTTP status.
             seconds: that it took.

@@ -8,7 +8,7 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,9 +16,15 @@ import fastapi
 import numpy as np
 from asr_tf.export.server import garbage
 from asr_tf.export.server.errors import RequestError, one_line
-from asr_tf.export.server.predict_json import DEFAULT_SIGNATURE, TensorSpec, check_tensor
+from asr_tf.export.server.predict_json import (
+    DEFAULT_SIGNATURE,
+    TensorSpec,
+    check_tensor,
+    read_values,
+)
 from asr_tf.export.server.predictor import Predictor
 from asr_tf.export.server.rest import ServingPaths
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
 
@@ -73,7 +79,7 @@ class ModelServer(RESTServer):
         registry.update(_Served(predictor))
         super().__init__(
             self._paths,
-            DataPlane(registry),
+            _CheckedDataPlane(registry),
             ModelRepositoryExtension(registry),
             listening.getsockname()[1],
             grace_period=max(1, round(grace_s)),
@@ -88,13 +94,21 @@ class ModelServer(RESTServer):
         app.add_api_route("/", self.dataplane.live)
         register_v2_endpoints(app, self.dataplane, self.model_repository_extension)
         app.add_exception_handler(RequestError, _request_error)
-        for kind, _ in _STATUS[:-1]:
+        app.add_exception_handler(RequestValidationError, _invalid_body)
+        for status in (404, 405):  # no such path, or not with this verb
+            app.add_exception_handler(status, _http_error)
+        for kind, _ in _STATUS:
             app.add_exception_handler(kind, _other_error)
         self._paths.inner = app
 
-    def serve(self) -> None:
-        """Answers until `stop` or, in the main thread, SIGTERM or SIGINT; then finishes what was begun."""
-        with _signals_ignored(), garbage.held_back():
+    def serve(self, announce: Callable[[], None] = lambda: None) -> None:
+        """Answers until `stop` or, in the main thread, SIGTERM or SIGINT; then finishes what was begun.
+
+        Args:
+            announce: called before the first answer, when a signal ends the server in order.
+        """
+        with _on_signals(self.stop), garbage.held_back():
+            announce()
             self.run(sockets=[self._listening])
         self._predictor.close()
 
@@ -112,6 +126,18 @@ class ModelServer(RESTServer):
     def is_serving(self) -> bool:
         """Whether connections are answered."""
         return self._server.started and not self._server.should_exit
+
+
+class _CheckedDataPlane(DataPlane):
+    """Decodes requests of the open inference protocol; one that lacks a part is refused by name."""
+
+    def decode(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().decode(*args, **kwargs)
+        except KeyError as error:
+            raise RequestError(400, f"The request lacks {error}") from None
+        except (AttributeError, TypeError) as error:
+            raise RequestError(400, f"The request isn't one of the open inference protocol: {error}") from None
 
 
 class _OneModel(kserve.ModelRepository):
@@ -182,7 +208,8 @@ def _arrays(payload: Any, specs: Mapping[str, TensorSpec]) -> dict[str, np.ndarr
         if given[name].datatype != wanted:
             raise RequestError(400, f"{name} must have datatype {wanted}, got {given[name].datatype}")
         try:
-            arrays[name] = given[name].as_numpy()
+            values = np.array(given[name].data, dtype=object).ravel().tolist()
+            arrays[name] = read_values(name, values, spec.dtype).reshape(given[name].shape)
         except (ValueError, TypeError, OverflowError) as error:
             raise RequestError(400, f"{name}: {error}") from None
         check_tensor(name, arrays[name], spec)
@@ -194,16 +221,28 @@ async def _request_error(_: Any, error: Exception) -> JSONResponse:
     return JSONResponse({"error": error.message}, status_code=error.status)
 
 
+async def _invalid_body(_: Any, error: Exception) -> JSONResponse:
+    """What FastAPI finds in a body; of several faults the first, which is about the form that JSON has."""
+    assert isinstance(error, RequestValidationError)
+    fault = error.errors()[0]
+    where = ".".join(str(part) for part in fault["loc"])
+    return JSONResponse({"error": one_line(f"{where}: {fault['msg']}")}, status_code=400)
+
+
+async def _http_error(_: Any, error: Any) -> JSONResponse:
+    return JSONResponse({"error": one_line(str(error.detail))}, status_code=error.status_code)
+
+
 async def _other_error(_: Any, error: Exception) -> JSONResponse:
     status = next(status for kind, status in _STATUS if isinstance(error, kind))
     return JSONResponse({"error": one_line(str(error))}, status_code=status)
 
 
 @contextmanager
-def _signals_ignored() -> Iterator[None]:
-    """The server ends by itself on SIGTERM and SIGINT, and then raises the signal once more: not for us to die of."""
+def _on_signals(stop: Callable[[], None]) -> Iterator[None]:
+    """Stops on SIGTERM and SIGINT that come before uvicorn listens to them; it raises its own once more at the end."""
     try:
-        kept = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGTERM, signal.SIGINT)}
+        kept = {number: signal.signal(number, lambda *_: stop()) for number in (signal.SIGTERM, signal.SIGINT)}
     except ValueError:  # not the main thread, which alone hears signals
         kept = {}
     try:

@@ -44,7 +44,7 @@ class PlainBody(NamedTuple):
 def split_body(body: bytes) -> PlainBody | None:
     """Takes a body apart, or says None where it isn't plain."""
     head = _HEAD.match(body)
-    if head is None:
+    if head is None or (head["name"] is not None and head["key"] == b"instances"):  # rows are a list
         return None
     text = body[head.end() :]
     for _ in range(1 if head["name"] is None else 2):

@@ -32,6 +32,7 @@ __all__ = [
     "decode_tensors",
     "encode_answer",
     "parse_request",
+    "read_values",
 ]
 
 DEFAULT_SIGNATURE = "serving_default"
@@ -230,10 +231,20 @@ def _tensor(name: str, value: Any, spec: TensorSpec) -> np.ndarray:
         if len(shape) > _MOST_AXES:
             raise RequestError(400, f"{name} must have shape {spec}, got lists nested over {_MOST_AXES} deep")
         level = list(chain.from_iterable(level))
-    return _leaves(name, level, spec.dtype).reshape(shape)
+    return read_values(name, level, spec.dtype).reshape(shape)
 
 
-def _leaves(name: str, values: list[Any], dtype: np.dtype) -> np.ndarray:
+def read_values(name: str, values: list[Any], dtype: np.dtype) -> np.ndarray:
+    """JSON's values as an array [N].
+
+    Args:
+        name: of the tensor, for messages.
+        values: N of them, none a list.
+        dtype: wanted; integers aren't made of fractions, nor numbers of booleans or strings.
+
+    Raises:
+        RequestError: a value of another type, or too large.
+    """
     kinds = set(map(type, values))
     wanted = _TYPES.get(dtype.kind, {int})
     if not kinds <= wanted:

@@ -148,6 +148,9 @@ class Predictor:
     def _check_rows(self, signature: Signature, arrays: Mapping[str, np.ndarray]) -> None:
         """Refuses what would fill the memory: the work grows with images times particles, and with samples."""
         sizes = {name: len(arrays[name]) for name, spec in signature.inputs.items() if spec.has_batch_axis}
+        for name, size in sizes.items():
+            if size > self.settings.max_rows:
+                raise RequestError(400, f"{name} ({size}) must be at most {self.settings.max_rows} in one request")
         factors = dict([max(sizes.items(), key=lambda item: item[1])]) if sizes else {}
         factors |= {name: int(arrays[name]) for name in _REPEATS if name in arrays and arrays[name].ndim == 0}
         work = math.prod(max(1, factor) for factor in factors.values())

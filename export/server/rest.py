@@ -45,6 +45,19 @@ class _ClientGone(Exception):
     """The client closed the connection before its request was whole."""
 
 
+class _Watched:
+    """Sends an application's answer, and notes its status."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.status: int | None = None  # None until the answer begins
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+        await self._send(message)
+
+
 @dataclasses.dataclass
 class _Answered:
     """What the metrics say of a request."""
@@ -73,8 +86,8 @@ class ServingPaths:
             await self.inner(scope, receive, send)
             return
         start = time.perf_counter()
-        answered = _Answered()
-        content_type, status = _JSON, 200
+        answered, watched = _Answered(), _Watched(send)
+        content_type, status, answer = _JSON, 200, b""
         body = bytearray()
         try:
             await self._read(scope, receive, body)
@@ -85,8 +98,7 @@ class ServingPaths:
                 answered.method, content_type = "metrics", _PROMETHEUS
                 answer = self._predictor.metrics.page()
             else:
-                await self.inner(scope, _replay(bytes(body)), send)
-                return
+                await self.inner(scope, _replay(bytes(body)), watched)
         except _ClientGone:
             return
         except RequestError as error:
@@ -96,9 +108,12 @@ class ServingPaths:
             status, answer = 500, orjson.dumps({"error": one_line(f"{type(error).__name__}: {error}")})
         finally:
             self._held_bytes -= len(body)
-        headers = [(b"content-type", content_type), (b"content-length", str(len(answer)).encode())]
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": answer})
+        if watched.status is None:
+            headers = [(b"content-type", content_type), (b"content-length", str(len(answer)).encode())]
+            await send({"type": "http.response.start", "status": status, "headers": headers})
+            await send({"type": "http.response.body", "body": answer})
+        else:
+            status = watched.status
         self._predictor.metrics.count_request(
             answered.method, answered.signature, status, time.perf_counter() - start
         )

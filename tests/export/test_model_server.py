@@ -173,6 +173,16 @@ def test_faults_are_named_and_the_server_goes_on(server, body, message):
     assert server.predict({"instances": random_images(1).tolist()})[0] == 200
 
 
+def test_the_limit_of_rows_holds_for_every_signature(tmp_path):
+    write_version(tmp_path, 1)
+    images = random_images(11).tolist()
+    with testing_server.serving(tmp_path, max_rows=10) as server:
+        for name, more in (("infer", {}), ("log_likelihood", {"num_particles": 1, "seed": [0, 0]})):
+            body = {"signature_name": name, "inputs": {"images": images, **more}}
+            assert server.predict(body) == (400, {"error": "images (11) must be at most 10 in one request"})
+            assert server.predict({**body, "inputs": {**body["inputs"], "images": images[:10]}})[0] == 200
+
+
 def test_a_body_over_the_limit_is_not_read_into_memory(server):
     """One that says its length is refused at once; one that doesn't, where it passes the limit."""
     status, text = server.ask("POST", PREDICT, b" " * 300_000)
@@ -212,7 +222,8 @@ def test_health(server):
     status, text = server.ask("GET", "/v2/models/asr/ready")
     assert (status, json.loads(text)) == (200, {"name": "asr", "ready": True})
     assert server.ask("GET", "/v2/models/other/ready")[0] == 404
-    assert server.ask("GET", "/elsewhere")[0] == 404
+    assert server.ask("GET", "/elsewhere") == (404, b'{"error":"Not Found"}')
+    assert server.ask("POST", "/") == (405, b'{"error":"Method Not Allowed"}')
 
 
 def _metrics(server, path="/metrics"):
@@ -261,9 +272,51 @@ def test_the_open_inference_protocol(server, direct):
         status, text = server.ask("POST", "/v2/models/asr/infer", {"inputs": [{**tensor, **changed}]}, headers)
         assert status == 400
         assert message in json.loads(text)["error"]
+    for changed, message in (
+        ({"data": ["0.5"] * images.size}, 'images must hold float32 values, got "0.5"'),
+        ({"data": [True] * images.size}, "images must hold float32 values, got true"),
+        ({"data": [[0.5, [0.5]]]}, "a list among them"),
+    ):
+        status, text = server.ask("POST", "/v2/models/asr/infer", {"inputs": [{**tensor, **changed}]}, headers)
+        assert status == 400 and message in json.loads(text)["error"], text
+    nested = {**tensor, "data": images.tolist()}
+    assert server.ask("POST", "/v2/models/asr/infer", {"inputs": [nested]}, headers)[0] == 200
     assert server.ask("POST", "/v2/repository/models/asr/unload")[0] == 501
     metadata = json.loads(server.ask("GET", "/v2/models/asr")[1])
     assert metadata["inputs"] == [{"name": "images", "datatype": "FP32", "shape": [-1, *CANVAS, 1]}]
+
+
+BINARY = {"Content-Type": "application/octet-stream", "Inference-Header-Content-Length": "2"}
+MALFORMED = [
+    ({}, {"Content-Type": "application/json"}, "inputs"),
+    ({"inputs": [{"name": "images"}]}, {"Content-Type": "application/json"}, "Field required"),
+    (b"{}", BINARY, "The request lacks 'inputs'"),
+    (b"[]", BINARY, "isn't one of the open inference protocol"),
+    (b"{x", BINARY, "Unrecognized request format"),
+]
+
+
+@pytest.mark.parametrize(("body", "headers", "message"), MALFORMED)
+def test_requests_that_are_not_of_the_open_inference_protocol(server, body, headers, message):
+    counted = 'asr_serve_requests_total{code="400",method="other",signature=""}'
+    before = _metrics(server)
+    status, text = server.ask("POST", "/v2/models/asr/infer", body, headers)
+    answer = json.loads(text)
+    assert status == 400 and set(answer) == {"error"} and message in answer["error"] and "\n" not in answer["error"]
+    assert _metrics(server)[counted] - before.get(counted, 0.0) == 1.0
+
+
+def test_a_failure_behind_kserves_paths_is_answered_once(server, monkeypatch):
+    async def fail(*_):
+        raise RuntimeError("out of luck")
+
+    monkeypatch.setattr(server.predictor, "compute", fail)
+    tensor = {"name": "images", "shape": [1, *CANVAS, 1], "datatype": "FP32", "data": random_images(1).ravel().tolist()}
+    headers = {"Content-Type": "application/json"}
+    status, text = server.ask("POST", "/v2/models/asr/infer", {"inputs": [tensor]}, headers)
+    assert (status, json.loads(text)) == (500, {"error": "out of luck"})
+    monkeypatch.undo()
+    assert server.ask("POST", "/v2/models/asr/infer", {"inputs": [tensor]}, headers)[0] == 200
 
 
 def test_many_clients_share_batches_and_get_the_answers_of_direct_calls(server, direct):

@@ -84,6 +84,7 @@ def test_a_spoiled_body_fares_the_same_both_ways(place, cut, new):
         {"inputs": {"images": [IMAGE]}, "signature_name": "infer"},
         {"inputs": [IMAGE], "instances": [IMAGE]},
         {"inputs": {"images": [IMAGE], "more": [IMAGE]}},
+        {"instances": {"images": [IMAGE]}},
     ],
 )
 def test_what_comes_after_the_list_counts(body):

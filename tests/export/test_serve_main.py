@@ -68,6 +68,21 @@ def test_serves_until_it_is_told_to_stop_and_answers_what_was_asked(tmp_path):
     assert not any("Traceback" in line for line in log)
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_told_to_stop_before_it_listens(tmp_path, number):
+    """The signal comes right behind the line with the address, before the HTTP server has handlers of its own."""
+    write_version(tmp_path, 1)
+    process = _start(tmp_path)
+    try:
+        assert process.stdout.readline().startswith("asr_serve: http://127.0.0.1:")
+        process.send_signal(number)
+        assert process.wait(timeout=60) == 0
+        assert process.stdout.read() == "asr_serve: stopped\n"
+    finally:
+        process.kill()
+        process.communicate()
+
+
 def test_nothing_to_serve_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     with pytest.raises(ValueError, match=f"No version in {tmp_path}/missing: expected folders called by a number"):

@@ -98,6 +98,8 @@ def test_npy_of_all_shapes(shape, dtype):
     ("data", "reason"),
     [
         (b"junk", "cannot be read as an NPY array"),
+        (b"PK\x03\x04junk", "cannot be read as an NPY array"),  # a damaged archive
+        (npy(np.zeros((6, 8))).replace(b"}", b" "), "cannot be read as an NPY array"),  # a damaged header
         (npy(np.zeros((6, 8)))[:-3], "cannot be read as an NPY array"),
         (npy(np.array([{}], object)), "cannot be read as an NPY array"),
         (npy(np.zeros((8, 6))), "must hold [6, 8] pixels, or [N, 6, 8], with or without a last axis of 1, got"),
