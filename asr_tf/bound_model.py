@@ -87,6 +87,21 @@ def _batch_means(values: Sequence[tf.Tensor]) -> list[tf.Tensor]:
     return [next(means) if value.shape.rank == 1 else tf.reduce_mean(value) for value in values]
 
 
+def _penalty(rule: Constraint, statistics: SceneStatistics) -> tf.Tensor:
+    """A rule's penalty, [B] or [].
+
+    Raises:
+        ValueError: it has another rank, whose mean would be the penalty divided by what should have been summed over.
+    """
+    penalty = tf.convert_to_tensor(rule.penalty(statistics))
+    if penalty.shape.rank not in (0, 1):
+        raise ValueError(
+            f"{type(rule).__name__}.penalty must give a number an image, [B], or one in all, [], got shape "
+            f"{penalty.shape}: sum over the other axes."
+        )
+    return penalty
+
+
 def configurable_model(cls: type) -> type:
     """Registers a Keras model with gin under its whole signature: its own arguments, then those that it hands on.
 
@@ -179,7 +194,7 @@ class BoundModel(keras.Model):
     ) -> tuple[tf.Tensor, dict[str, tf.Tensor], SceneStatistics | None]:
         """The loss, and what it is made of by name: batch means in nats, penalties unweighted."""
         terms, statistics = self._score(images, seed, estimator, **noise_options)
-        penalties = [] if statistics is None else [rule.penalty(statistics) for rule in self.constraints]
+        penalties = [] if statistics is None else [_penalty(rule, statistics) for rule in self.constraints]
         means = _batch_means([*terms, *penalties])
         strengths = [1.0] * len(terms) + [rule.strength_at(self.step) for rule in self.constraints]
         loss = tf.add_n([weight * mean for weight, mean in zip(strengths, means, strict=True)])

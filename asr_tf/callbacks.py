@@ -110,6 +110,7 @@ class Clock(keras.callbacks.Callback):
         self._now = now
         self._begin = 0.0
         self._executions = 0
+        self._last_span = 0.0
 
     def on_train_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Starts the clock."""
@@ -126,9 +127,11 @@ class Clock(keras.callbacks.Callback):
         if span > 0.0:
             self._state.train_seconds.assign_add(span)
             self._state.images_per_second = self._images / span
-        if self._state.is_spent(span):
+        # The shorter of the last two: one that was held up, as by a suspended machine, says nothing about the next.
+        if self._state.is_spent(min(span, self._last_span)):
             self._state.finished.assign(True)
             self.model.stop_training = True
+        self._last_span = span
 
 
 class Schedule(keras.callbacks.Callback):

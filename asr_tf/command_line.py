@@ -74,6 +74,8 @@ def launch(
 
     def parse(argv: list[str]) -> list[str]:
         try:
+            for values in (own, flags.FLAGS):  # flags may come behind arguments
+                values.set_gnu_getopt(True)
             rest = own(argv, known_only=True)
             _parse_rest(rest, own, positional)
             # absl turns its own default up to INFO after parsing; TFDS and TensorFlow talk a lot there.

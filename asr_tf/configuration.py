@@ -7,7 +7,6 @@ whatever is wrong ends in a `ConfigurationError` whose message is one line.
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import difflib
 import importlib
@@ -28,10 +27,12 @@ __all__ = [
     "ConfigurationError",
     "available_files",
     "bound",
+    "default_text",
     "find_file",
     "first_difference",
     "gin_folder",
     "imported_module_folders",
+    "make_absolute",
     "merged_config",
     "one_line",
     "parse",
@@ -58,7 +59,6 @@ _GIN_NOTES = (
     "Gin had values bound",
     "Caller supplied values",
 )
-_search_paths: list[str] = []
 
 
 class ConfigurationError(ValueError):
@@ -126,13 +126,12 @@ def parse(
     for module in _REGISTERING_MODULES:
         importlib.import_module(module)
     folder = gin_folder()
-    for place in (folder, folder.parent, *(path.parent for path in paths)):
-        if str(place) not in _search_paths:
-            gin.add_config_file_search_path(str(place))
-            _search_paths.append(str(place))
     gin.clear_config()
     for path in paths:
-        _import_modules(path, [os.getcwd(), str(path.parent), *module_folders])
+        # Where gin looks for what a file includes: beside it, in the current folder, in the package.  (gin's own way to
+        # say so keeps the folders of all files that the process has parsed, behind the current one.)
+        gin.config._LOCATION_PREFIXES[:] = [str(path.parent), "", str(folder), str(folder.parent)]
+        _import_modules(path, [*module_folders, os.getcwd(), str(path.parent)])
         _parse_one(gin.parse_config_file, str(path), str(path))
     for binding in gin_bindings:
         _parse_one(gin.parse_config, binding, f"binding {binding!r}")
@@ -152,12 +151,28 @@ def _import_modules(path: pathlib.Path, folders: Sequence[str]) -> None:
             imported = re.match(r"(?:import|from)\s+([\w.]+)", line)
             included = re.match(r"include\s+['\"](.+)['\"]", line)
             if imported:
-                with contextlib.suppress(ModuleNotFoundError):  # gin tells, with the line
-                    importlib.import_module(imported.group(1))
+                _import_module(imported.group(1), path)
             elif included and (path.parent / included.group(1)).is_file():
                 _import_modules(path.parent / included.group(1), folders)
     finally:
         sys.path[:] = before
+
+
+def _import_module(name: str, path: pathlib.Path) -> None:
+    """Imports a module that a gin file names; where there is none, gin tells, with the line."""
+    try:
+        importlib.import_module(name)
+    except SyntaxError as error:
+        raise ConfigurationError(
+            f"module {name}, which {path} imports, is not valid Python: {error.msg} "
+            f"({error.filename}, line {error.lineno})"
+        ) from error
+    except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
+            return
+        raise ConfigurationError(
+            f"module {name}, which {path} imports, can't be imported: {type(error).__name__}: {one_line(error)}"
+        ) from error
 
 
 def _parse_one(parse_with: Callable[[str], object], what: str, source: str) -> None:
@@ -214,8 +229,13 @@ def _parameters(selector: str) -> list[str]:
     configurable = gin.config._REGISTRY.get_match(selector)
     if configurable.allowlist:
         return sorted(configurable.allowlist)
-    parameters = inspect.signature(gin.get_configurable(selector)).parameters.values()
+    parameters = _signature(selector).parameters.values()
     return [p.name for p in parameters if p.kind is not inspect.Parameter.VAR_KEYWORD]
+
+
+def _signature(selector: str) -> inspect.Signature:
+    """That of a configurable itself; gin's wrapper of a class takes anything."""
+    return inspect.signature(gin.config._REGISTRY.get_match(selector).wrapped)
 
 
 def _check_macros() -> None:
@@ -226,6 +246,9 @@ def _check_macros() -> None:
             if macro not in settings and f"{macro}/macro.value" not in settings:
                 hint = " (a scenes/*.gin file sets it)" if macro == "RULES" else ""
                 raise ConfigurationError(f"{name} uses %{macro}, which no file or binding sets{hint}.")
+    is_used = any("%RULES" in value for value in settings.values())
+    if "RULES" in settings and not is_used and settings.get("model.kind") != "'vae'":
+        raise ConfigurationError("RULES is set, but nothing uses %RULES: add a model file, such as models/asr.gin.")
 
 
 def one_line(error: BaseException) -> str:
@@ -262,6 +285,24 @@ def bound(name: str, default: Any = None) -> Any:
         return copy.deepcopy(gin.query_parameter(name))  # a copy of a macro is its value
     except ValueError:
         return default
+
+
+def make_absolute(name: str) -> None:
+    """Binds a path that is bound already by what it is from any folder."""
+    path = bound(name)
+    if isinstance(path, str):
+        with gin.unlock_config():
+            gin.bind_parameter(name, os.path.abspath(os.path.expanduser(path)))
+
+
+def default_text(name: str) -> str | None:
+    """The default of a parameter, such as `train.batch_size`, as text in gin; None where it has none."""
+    selector, _, parameter = name.rpartition(".")
+    try:
+        default = _signature(selector.rpartition("/")[2]).parameters[parameter].default
+    except (AttributeError, KeyError):  # no such configurable, or parameter
+        return None
+    return None if default in (inspect.Parameter.empty, gin.REQUIRED) else repr(default)
 
 
 def imported_module_folders() -> list[str]:

@@ -37,6 +37,10 @@ from asr_tf.models import build_model
 __all__ = ["Checkpoints", "RunFolder", "RunFolderError", "replacing", "restore_model", "write_whole"]
 
 
+# Settings that don't make a run another one: flags decide, or the images' fingerprint, or training doesn't use them.
+_BESIDE = re.compile(r"evaluate\.|data\.path$|train\.(seed|max_minutes|data_dir|manual_dir)$")
+
+
 class RunFolderError(ValueError):
     """A work folder that can't be used; the message is one line."""
 
@@ -157,8 +161,14 @@ class RunFolder:
         if not any(self.checkpoints.glob("*.index")) or not self.config.is_file():
             return
         info = self.read_info()
-        old = configuration.parse_settings(self.config.read_text(encoding="utf-8"))
-        new = configuration.parse_settings(text)
+        old, new = (
+            {name: value for name, value in configuration.parse_settings(config).items() if not _BESIDE.match(name)}
+            for config in (self.config.read_text(encoding="utf-8"), text)
+        )
+        # A setting that the run's revision didn't have yet was as its default is.
+        for name in new.keys() - old.keys():
+            if configuration.default_text(name) == new[name]:
+                old[name] = new[name]
         difference = configuration.first_difference(
             {f"--{name}": _number_text(info.get(name)) for name in flags},
             {f"--{name}": _number_text(value) for name, value in flags.items()},
@@ -225,14 +235,17 @@ class Checkpoints:
         self._checkpoint = tf.train.Checkpoint(**objects)
         self._max_to_keep = max_to_keep
         self._manager: tf.train.CheckpointManager | None = None
+        self._damaged: set[str] = set()
 
     def save(self, step: int) -> str:
-        """Writes `ckpt-<step>` and returns its path."""
+        """Writes `ckpt-<step>` and returns its path; older ones go, and those that `restore` found damaged."""
         if self._manager is None:
             self._manager = tf.train.CheckpointManager(self._checkpoint, str(self._folder), max_to_keep=None)
         path = self._manager.save(checkpoint_number=step)
+        self._damaged.discard(path)
+        intact = [prefix for prefix in self.paths() if prefix not in self._damaged]
         # TensorFlow would take the folder's own name for a pattern, and delete in others that match it.
-        for old in map(pathlib.Path, self.paths()[self._max_to_keep :]):
+        for old in map(pathlib.Path, [*intact[self._max_to_keep :], *self._damaged]):
             for file in [file for file in self._folder.iterdir() if file.name.startswith(f"{old.name}.")]:
                 file.unlink()
         return path
@@ -256,6 +269,7 @@ class Checkpoints:
             RunFolderError: there are checkpoints, and none can be read or fits.
         """
         damaged: list[str] = []
+        self._damaged.clear()
         for path in self.paths():
             try:
                 status = self._checkpoint.read(path)
@@ -266,6 +280,7 @@ class Checkpoints:
                         f"checkpoint {path} belongs to another model than its config.gin describes."
                     ) from error
                 damaged.append(f"{pathlib.Path(path).name} ({type(error).__name__})")
+                self._damaged.add(path)
                 continue
             if damaged:
                 logging.error("damaged: %s; going on from %s.", ", ".join(damaged), path)

@@ -82,15 +82,23 @@ def _main() -> None:
     from asr_tf.callbacks import headline
     from asr_tf.run_folder import RunFolder
 
-    configuration.parse(_FLAGS.gin_files, _FLAGS.gin_bindings)
+    # A run's config.gin lies beside the note of where its modules are.
+    runs = [RunFolder(configuration.find_file(name).parent) for name in _FLAGS.gin_files]
+    modules = [folder for run in runs for folder in run.read_info().get("module_folders", [])]
+    configuration.parse(_FLAGS.gin_files, _FLAGS.gin_bindings, modules)
+    configuration.make_absolute("data.path")
     given = {name: _FLAGS[name].value for name in ("seed", "max_minutes", "data_dir", "manual_dir")}
     for name, value in given.items():
         if (bound := configuration.bound(f"train.{name}", value)) != value:
             raise configuration.ConfigurationError(
                 f"train.{name} is bound to {bound!r}, but the flag decides: give --{name}={bound}."
             )
-    with RunFolder(_FLAGS.workdir).only_one():
-        info = training.train(_FLAGS.workdir, **given)
+    for model in ("ASRModel", "ImageVAE"):
+        if (bound := configuration.bound(f"{model}.seed", _FLAGS.seed)) != _FLAGS.seed:
+            raise configuration.ConfigurationError(
+                f"{model}.seed is bound to {bound!r}, but the flag decides: give --seed={bound}."
+            )
+    info = training.train(_FLAGS.workdir, **given)
     was = "was finished already" if info.get("already_finished") else "finished"
     print(
         f"Training {was}: {info['train_seconds'] / 60.0:.1f} minutes of training; {headline(info['last_report'])}.\n"

@@ -96,94 +96,93 @@ def train(
         None if path is None else os.path.abspath(os.path.expanduser(path)) for path in (data_dir, manual_dir)
     )
     folder = RunFolder(workdir)
-    folder.check_writable()
+    with folder.only_one():
+        scenes = DataSource().load("train", data_dir, manual_dir)
+        training_scenes, held_out = _split(scenes, validation_size, batch_size)
+        _check_canvas(training_scenes)
+        model = build_model(canvas_size=training_scenes.canvas_size, seed=seed)
+        flags = {"seed": seed, "max_minutes": max_minutes}
+        config = configuration.merged_config()
+        folder.check_same_run(config, flags)
+        folder.check_same_images(scenes.canvas_size, scenes.fingerprint())
 
-    scenes = DataSource().load("train", data_dir, manual_dir)
-    training_scenes, held_out = _split(scenes, validation_size, batch_size)
-    _check_canvas(training_scenes)
-    model = build_model(canvas_size=training_scenes.canvas_size, seed=seed)
-    flags = {"seed": seed, "max_minutes": max_minutes}
-    config = configuration.merged_config()
-    folder.check_same_run(config, flags)
-    folder.check_same_images(scenes.canvas_size, scenes.fingerprint())
-
-    model.compile(
-        optimizer=PackedAdam(peak_learning_rate, beta_2=adam_beta_2),
-        jit_compile=jit_compile,
-        steps_per_execution=execution,
-    )
-    model.optimizer.build(model.trainable_variables)  # its moments must exist before they are restored
-    state = callbacks.TrainingState(model.step, budget)
-    checkpoints = Checkpoints(
-        folder.checkpoints,
-        checkpoints_to_keep,
-        model=model,
-        optimizer=model.optimizer,
-        train_seconds=state.train_seconds,
-        finished=state.finished,
-    )
-    restored = checkpoints.restore()
-    info = {
-        **flags,
-        "data_dir": data_dir,
-        "manual_dir": manual_dir,
-        "canvas_size": list(training_scenes.canvas_size),
-        "batch_size": batch_size,
-        "images": scenes.fingerprint(),
-        "num_training_images": len(training_scenes),
-        "module_folders": configuration.imported_module_folders(),
-        "versions": _versions(),
-    }
-    if restored is not None and (state.finished.numpy() or (max_minutes is None and state.is_spent(0.0))):
-        return {**_finished_info(folder, state), "already_finished": True}
-    folder.drop_metrics_after(state.steps_done)
-    folder.write_config(config, {**flags, "data_dir": data_dir, "manual_dir": manual_dir})
-
-    def write_info() -> None:
-        folder.write_info(
-            {
-                **info,
-                "steps": state.steps_done,
-                "train_seconds": state.seconds,
-                "finished": bool(state.finished.numpy()),
-                "last_report": state.report,
-            }
+        model.compile(
+            optimizer=PackedAdam(peak_learning_rate, beta_2=adam_beta_2),
+            jit_compile=jit_compile,
+            steps_per_execution=execution,
         )
-
-    write_info()
-    held_out_images = held_out.images.astype(np.float32) / 255.0
-    bar = callbacks.ProgressBar(state)
-    saver = callbacks.CheckpointSaver(state, checkpoints, checkpoint_every_minutes, write_info)
-    try:
-        model.fit(
-            training_dataset(training_scenes, batch_size, seed, start_step=state.steps_done),
-            epochs=_epochs(budget, state.steps_done, report_steps),
-            steps_per_epoch=report_steps,
-            shuffle=False,  # the data set has its own order
-            verbose=0,
-            callbacks=[
-                callbacks.Clock(state, execution * batch_size),
-                callbacks.Schedule(state, rate),
-                callbacks.NonFiniteGuard(state, max_skipped_in_a_row),
-                callbacks.Reporter(
-                    state,
-                    folder,
-                    validate=lambda: validation_metrics(model, held_out),
-                    draw=lambda: _picture(model, held_out_images),
-                    images_every_reports=images_every_reports,
-                ),
-                bar,
-                saver,
-            ],
+        model.optimizer.build(model.trainable_variables)  # its moments must exist before they are restored
+        state = callbacks.TrainingState(model.step, budget)
+        checkpoints = Checkpoints(
+            folder.checkpoints,
+            checkpoints_to_keep,
+            model=model,
+            optimizer=model.optimizer,
+            train_seconds=state.train_seconds,
+            finished=state.finished,
         )
-    except KeyboardInterrupt:
-        saver.save()
-        raise KeyboardInterrupt(
-            f"at step {state.steps_done}, which is saved; the same command goes on from there"
-        ) from None
-    finally:
-        bar.on_train_end()  # which Keras doesn't call where training ends with an error
-    return folder.read_info()
+        restored = checkpoints.restore()
+        info = {
+            **flags,
+            "data_dir": data_dir,
+            "manual_dir": manual_dir,
+            "canvas_size": list(training_scenes.canvas_size),
+            "batch_size": batch_size,
+            "images": scenes.fingerprint(),
+            "num_training_images": len(training_scenes),
+            "module_folders": configuration.imported_module_folders(),
+            "versions": _versions(),
+        }
+        if restored is not None and (state.finished.numpy() or (max_minutes is None and state.is_spent(0.0))):
+            return {**_finished_info(folder, state), "already_finished": True}
+        folder.drop_metrics_after(state.steps_done)
+        folder.write_config(config, {**flags, "data_dir": data_dir, "manual_dir": manual_dir})
+
+        def write_info() -> None:
+            folder.write_info(
+                {
+                    **info,
+                    "steps": state.steps_done,
+                    "train_seconds": state.seconds,
+                    "finished": bool(state.finished.numpy()),
+                    "last_report": state.report,
+                }
+            )
+
+        write_info()
+        held_out_images = held_out.images.astype(np.float32) / 255.0
+        bar = callbacks.ProgressBar(state)
+        saver = callbacks.CheckpointSaver(state, checkpoints, checkpoint_every_minutes, write_info)
+        try:
+            model.fit(
+                training_dataset(training_scenes, batch_size, seed, start_step=state.steps_done),
+                epochs=_epochs(budget, state.steps_done, report_steps),
+                steps_per_epoch=report_steps,
+                shuffle=False,  # the data set has its own order
+                verbose=0,
+                callbacks=[
+                    callbacks.Clock(state, execution * batch_size),
+                    callbacks.Schedule(state, rate),
+                    callbacks.NonFiniteGuard(state, max_skipped_in_a_row),
+                    callbacks.Reporter(
+                        state,
+                        folder,
+                        validate=lambda: validation_metrics(model, held_out),
+                        draw=lambda: _picture(model, held_out_images),
+                        images_every_reports=images_every_reports,
+                    ),
+                    bar,
+                    saver,
+                ],
+            )
+        except KeyboardInterrupt:
+            saver.save()
+            raise KeyboardInterrupt(
+                f"at step {state.steps_done}, which is saved; the same command goes on from there"
+            ) from None
+        finally:
+            bar.on_train_end()  # which Keras doesn't call where training ends with an error
+        return folder.read_info()
 
 
 def _finished_info(folder: RunFolder, state: callbacks.TrainingState) -> dict[str, Any]:

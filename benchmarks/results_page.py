@@ -212,7 +212,7 @@ of the steps that a minute has. Rates drift on a shared machine: the column of s
 core went two at a time on a machine of two.
 
 On a quick core 20 minutes are 17,000 to 32,000 steps: 28 to 40 passes over the 39,800 training images of the digits'
-`count13`, 82 to 103 over the 19,800 of `overlap3`. The bounds of training batches and of test images, whose digits
+`count13`, 75 to 103 over the 19,800 of `overlap3`. The bounds of training batches and of test images, whose digits
 are others, move apart: AIR-ASR's on `count13`, seed 1, are 218.8 and 250.7 nats, AIR-pPrior's 230.4 and 241.8. With a
 second look (seed 2) AIR-ASR has 226.1 and 243.4 there, a mean IoU of 0.897 and a count accuracy of 0.980.
 

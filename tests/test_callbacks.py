@@ -61,6 +61,18 @@ def test_clock_ends_a_run_in_time():
     assert state.seconds == 10.0
 
 
+def test_an_execution_that_was_held_up_says_nothing_about_the_next():
+    time, state = FakeTime(), make_state(max_seconds=10.0)
+    clock = with_model(callbacks.Clock(state, 1, now=time))
+    for seconds in (1.0, 1.0, 1.0, 4.0):  # the machine was suspended in the last
+        execute(clock, time, seconds)
+    assert state.seconds == 7.0 and not clock.model.stop_training
+    for _ in range(3):
+        assert not clock.model.stop_training
+        execute(clock, time, 1.0)
+    assert clock.model.stop_training and state.seconds == 10.0
+
+
 def test_clock_ends_a_run_at_its_last_step():
     time, state = FakeTime(), make_state(num_steps=4)
     clock = with_model(callbacks.Clock(state, 1, now=time))

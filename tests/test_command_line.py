@@ -65,6 +65,8 @@ def test_help_shows_own_flags_with_defaults_and_an_example(module, own, foreign)
         ("train_main", ["--workdir=w", "--gin_files=modles/asr.gin"], "did you mean models/asr.gin?"),
         ("train_main", ["--workdir=w", f"--gin_files={'x' * 300}"], "File name too long"),
         ("train_main", ["--workdir=w", "--gin_files=~nobody-here/x.gin"], "Could not determine home directory"),
+        ("train_main", ["--verbosity", "1", "--workdir=w"], "asr_train: error: --gin_files is needed"),
+        ("train_main", ["stray", "--workdir=w", "--gin_files=models/asr.gin"], "unexpected argument 'stray'"),
         ("evaluate_main", [], "asr_evaluate: error: --workdir is needed"),
         ("sample_main", ["--workdir=w", "--num_samples=0"], "flag --num_samples=0"),
     ],

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import sys
 
 import gin
@@ -49,6 +50,8 @@ def test_unknown_names_come_with_the_nearest_one():
     assert "train has no parameter 'batchsize'; did you mean 'batch_size'?" in message
     message = message_of(bindings=["ASRModel.what_sise = 3"])
     assert "ASRModel has no parameter 'what_sise'; did you mean 'what_size'?" in message
+    message = message_of(bindings=["TightWindows.strenght = 3"])
+    assert "TightWindows has no parameter 'strenght'; did you mean 'strength'?" in message
 
 
 def test_errors_name_the_line_of_the_file(tmp_path):
@@ -82,6 +85,35 @@ def test_includes_are_found_beside_the_file_and_in_the_package(tmp_path, monkeyp
     configuration.parse(["a/mine.gin"])
     assert gin.query_parameter("train.batch_size") == 3
     assert gin.query_parameter("ASRModel.prior") == "air"
+
+
+def test_what_lies_beside_a_file_wins_over_the_current_folder_and_other_files(tmp_path, monkeypatch):
+    for number, name in enumerate(("a", "b", "here"), 1):
+        (tmp_path / name / "scenes").mkdir(parents=True)
+        (tmp_path / name / "mine.gin").write_text("include 'rules.gin'\ninclude 'scenes/mnist_count13.gin'\n")
+        (tmp_path / name / "rules.gin").write_text(f"train.batch_size = {number}\n")
+        (tmp_path / name / "scenes" / "mnist_count13.gin").write_text(f"train.warmup_steps = {number}\n")
+    monkeypatch.chdir(tmp_path / "here")
+    for number, name in enumerate(("a", "b"), 1):
+        configuration.parse([str(tmp_path / name / "mine.gin")])
+        assert gin.query_parameter("train.batch_size") == number
+        assert gin.query_parameter("train.warmup_steps") == number
+
+
+def test_rules_that_nothing_uses_are_told():
+    assert message_of(["scenes/mnist_count13.gin"]) == (
+        "RULES is set, but nothing uses %RULES: add a model file, such as models/asr.gin."
+    )
+    configuration.parse(["models/vae.gin", "scenes/mnist_count13.gin"])  # which no rule can act on
+
+
+def test_defaults_as_gin_writes_them():
+    configuration.parse([])
+    assert configuration.default_text("TightWindows.ramp_steps") == "(0, 0)"
+    assert configuration.default_text("train.batch_size") == "64"
+    assert configuration.default_text("evaluate.output_dir") in (None, "None")
+    for name in ("CountInSet.counts", "train.nothing", "nothing.at_all", "RULES"):
+        assert configuration.default_text(name) is None
 
 
 def test_later_files_and_then_bindings_win(tmp_path):
@@ -148,6 +180,33 @@ def test_a_module_of_ones_own_may_lie_beside_the_file_and_is_found_again(tmp_pat
     gin.config._REGISTRY.pop("rules_beside_gin.answer")  # as in a process of its own
     configuration.parse([str(saved)], module_folders=[str(folder)])
     assert gin.query_parameter("answer.value") == 42
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("import not_there_at_all\n", "can't be imported: ModuleNotFoundError: No module named 'not_there_at_all'"),
+        ("x = (\n", r"is not valid Python: .*broken_rules.py, line 1\)"),
+        ("1 / 0\n", "can't be imported: ZeroDivisionError: division by zero"),
+    ],
+)
+def test_a_module_that_cannot_be_imported_is_not_called_missing(tmp_path, text, message):
+    (tmp_path / "broken_rules.py").write_text(text)
+    (tmp_path / "mine.gin").write_text("import broken_rules\n")
+    told = message_of([str(tmp_path / "mine.gin")])
+    assert re.match(f"module broken_rules, which {tmp_path}/mine.gin imports, {message}", told), told
+    (tmp_path / "other.gin").write_text("import package_that_is_missing.inner\n")
+    assert "package_that_is_missing" in message_of([str(tmp_path / "other.gin")])
+
+
+def test_a_runs_own_module_comes_before_one_of_that_name_elsewhere(tmp_path, monkeypatch):
+    for name in ("run", "here"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "twice_there.py").write_text(f"PLACE = '{name}'\n")
+    (tmp_path / "config.gin").write_text("import twice_there\n")
+    monkeypatch.chdir(tmp_path / "here")
+    configuration.parse([str(tmp_path / "config.gin")], module_folders=[str(tmp_path / "run")])
+    assert sys.modules.pop("twice_there").PLACE == "run"
 
 
 def test_quickstart_parses_from_the_folder_that_holds_it(monkeypatch):

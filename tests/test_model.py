@@ -83,6 +83,18 @@ def test_loss_is_bound_plus_weighted_penalties(jit_compile):
     assert "count_accuracy" not in logs
 
 
+def test_a_penalty_for_every_step_is_refused():
+    """Its mean would be the penalty divided by T."""
+
+    class EveryStep(CountInSet):
+        def penalty(self, statistics):
+            return statistics.presence_probs
+
+    model = compiled(tiny(constraints=[EveryStep((1, 3))]), jit_compile=False)
+    with pytest.raises(ValueError, match=r"EveryStep.penalty must give a number an image, \[B\], or one in all"):
+        step(model, images())
+
+
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_a_ramp_follows_the_steps_of_training(jit_compile):
     """The loss holds a rule by the strength of the step; the same compiled step serves all of them."""

@@ -46,6 +46,20 @@ def test_a_truncated_checkpoint_is_passed_over_with_a_warning(tmp_path, part, ke
     assert number.numpy() == 10.0
 
 
+@pytest.mark.parametrize("max_to_keep", [1, 2])
+def test_damaged_checkpoints_take_no_place_of_intact_ones(tmp_path, max_to_keep):
+    _, number = saved_at(tmp_path, 1, 4)
+    truncate(tmp_path / "ckpt-4.data-00000-of-00001", 0.5)
+    checkpoints = Checkpoints(tmp_path, max_to_keep, number=number)
+    assert checkpoints.restore() == str(tmp_path / "ckpt-1")
+    for step, kept in ((2, [2, 1]), (3, [3, 2])):
+        checkpoints.save(step)
+        assert [path.rsplit("-", 1)[1] for path in checkpoints.paths()] == [str(k) for k in kept[:max_to_keep]]
+    checkpoints.save(4)  # of the damaged one's name, and intact
+    number.assign(0.0)
+    assert Checkpoints(tmp_path, 1, number=number).restore() == str(tmp_path / "ckpt-4")
+
+
 def test_a_damaged_list_of_checkpoints_does_no_harm(tmp_path):
     saved_at(tmp_path, 1, 2)
     truncate(tmp_path / "checkpoint", 0.4)
@@ -110,6 +124,13 @@ def test_a_run_of_another_configuration_is_refused_and_the_same_one_is_not(tmp_p
     folder.check_same_run("train.batch_size = 64\n", flags)
     with pytest.raises(RunFolderError, match=r"train.batch_size is 64 there and 32 now"):
         folder.check_same_run("train.batch_size = 32\n", flags)
+    for same in (
+        "evaluate.batch_size = 200\ndata.path = '/images'\ntrain.data_dir = None\n",  # beside the training
+        "train.warmup_steps = 500\n",  # a setting that its revision didn't have, at its default
+    ):
+        folder.check_same_run("train.batch_size = 64\n" + same, flags)
+    with pytest.raises(RunFolderError, match="train.warmup_steps is not set there and 7 now"):
+        folder.check_same_run("train.batch_size = 64\ntrain.warmup_steps = 7\n", flags)
     with pytest.raises(RunFolderError, match="--seed is 1 there and 2 now"):
         folder.check_same_run("train.batch_size = 64\n", {**flags, "seed": 2})
 

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 import testing_model
 
-from asr_tf import train_main
+from asr_tf import train_main, training
 from asr_tf.configuration import ConfigurationError
-from asr_tf.run_folder import RunFolderError
+from asr_tf.run_folder import RunFolder, RunFolderError
 
 TINY = "train.num_steps = 2\ntrain.batch_size = 4\ntrain.jit_compile = False\ndata.name = 'tiny'\n"
 
@@ -46,6 +47,37 @@ def test_what_is_a_flag_is_no_binding(gin_file, tmp_path):
     assert not run.exists()
     train(*arguments, "--seed=3")
     assert json.loads((run / "run.json").read_text())["seed"] == 3
+
+
+def test_the_seed_of_a_model_is_a_flag_too(gin_file, tmp_path):
+    arguments = [f"--workdir={tmp_path / 'run'}", f"--gin_files={gin_file}", "--gin_bindings=ASRModel.seed = 3"]
+    with pytest.raises(ConfigurationError, match="ASRModel.seed is bound to 3, but the flag decides: give --seed=3"):
+        train(*arguments)
+
+
+def test_a_folder_of_images_is_found_again_from_any_folder(gin_file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    train("--workdir=run", f"--gin_files={gin_file}", "--gin_bindings=data.path = 'images'")
+    assert f"data.path = '{tmp_path}/images'" in (tmp_path / "run" / "config.gin").read_text()
+
+
+def test_a_saved_configuration_finds_its_modules(gin_file, tmp_path, monkeypatch):
+    """`asr_train --gin_files=config.gin`, as the file itself says, of a run with rules of its own."""
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "rules_of_a_run.py").write_text("")
+    (project / "mine.gin").write_text(f"import rules_of_a_run\ninclude '{gin_file}'\n")
+    train(f"--workdir={tmp_path / 'run'}", f"--gin_files={project / 'mine.gin'}")
+    sys.modules.pop("rules_of_a_run")
+    monkeypatch.chdir(tmp_path)
+    train(f"--workdir={tmp_path / 'again'}", f"--gin_files={tmp_path / 'run' / 'config.gin'}")
+    assert sys.modules.pop("rules_of_a_run").__file__ == str(project / "rules_of_a_run.py")
+
+
+def test_two_at_once_in_a_folder_are_kept_apart(gin_file, tmp_path):
+    run = tmp_path / "run"
+    with RunFolder(run).only_one(), pytest.raises(RunFolderError, match="another asr_train is at work in"):
+        training.train(run)
 
 
 def test_bindings_win_over_files_and_may_be_repeated(gin_file, tmp_path):

@@ -104,7 +104,7 @@ def _read_npy(file: pathlib.Path) -> np.ndarray:
     """Returns uint8 [N, H, W, 1]."""
     try:
         array = np.load(file, allow_pickle=False)
-    except (OSError, EOFError, ValueError) as error:
+    except Exception as error:  # damaged headers and archives have errors of their own, such as tokenize.TokenError
         raise ValueError(f"{file} cannot be read as an NPY array: {error}.") from error
     if not isinstance(array, np.ndarray):
         raise ValueError(f"{file} cannot be read as an NPY array: it is an archive of several.")

@@ -78,9 +78,16 @@ def _load_prepared(
     download_config = tfds.download.DownloadConfig(
         manual_dir=manual_dir, compute_stats=tfds.download.ComputeStatsMode.SKIP
     )
-    if not builder.is_prepared():
-        if manual_dir is not None and not os.path.isdir(manual_dir):
-            raise ValueError(f"manual_dir={manual_dir!r} is not a folder.")
+    if manual_dir is not None and not os.path.isdir(manual_dir):
+        raise ValueError(f"manual_dir={manual_dir!r} is not a folder.")
+    if builder.is_prepared():
+        if manual_dir is not None:
+            print(
+                f"Using {builder_name}/{config} as it was prepared in {builder.data_dir}; {manual_dir} isn't read "
+                "(for other originals give another data_dir).",
+                file=sys.stderr,
+            )
+    else:
         # One line instead of TFDS's bars, several of which share a terminal badly.
         tfds.disable_progress_bar()
         print(f"Preparing {builder_name}/{config} in {builder.data_dir} (once).", file=sys.stderr)

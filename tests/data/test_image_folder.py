@@ -72,6 +72,11 @@ def _break(folder, what):
         (folder / "whole.png").unlink()
     elif what == "no npy":
         (folder / "bad.npy").write_bytes(b"nothing")
+    elif what == "damaged header":
+        np.save(folder / "bad.npy", _grey(1))
+        (folder / "bad.npy").write_bytes((folder / "bad.npy").read_bytes().replace(b"}", b" "))
+    elif what == "damaged archive":
+        (folder / "bad.npy").write_bytes(b"PK\x03\x04junk")
     elif what == "archive":
         np.savez(folder / "bad.npz", _grey(1))
         (folder / "bad.npz").rename(folder / "bad.npy")
@@ -99,6 +104,8 @@ def _break(folder, what):
         ("unreadable", "bad.png cannot be read as a PNG image"),
         ("truncated", "bad.png cannot be read as a PNG image"),
         ("no npy", "bad.npy cannot be read as an NPY array"),
+        ("damaged header", "bad.npy cannot be read as an NPY array"),
+        ("damaged archive", "bad.npy cannot be read as an NPY array"),
         ("colours", r"bad.npy must be grey, \[H, W\] or \[N, H, W\], got \[6, 8, 3\]: is the last axis colour"),
         ("archive", "bad.npy cannot be read as an NPY array: it is an archive of several"),
         ("no pixel", r"bad.npy must hold at least one image of one pixel or more, got shape \[2, 0, 8, 1\]"),

@@ -1,5 +1,7 @@
 import subprocess
 import sys
+from types import SimpleNamespace
+from typing import ClassVar
 
 import gin
 import numpy as np
@@ -29,6 +31,37 @@ def test_wrong_names_end_in_one_line(tmp_path, name, split, message):
     with pytest.raises(ValueError, match=message) as error:
         load_scenes(name, split, tmp_path)
     assert "\n" not in str(error.value)
+
+
+def test_a_data_set_that_is_prepared_does_not_read_the_originals_again(tmp_path, capsys, monkeypatch):
+    class Prepared:
+        data_dir = tmp_path / "prepared"
+
+        def __init__(self, **_):
+            pass
+
+        builder_configs: ClassVar = {"count13": None}
+
+        def is_prepared(self):
+            return True
+
+        def as_dataset(self, **_):
+            raise LookupError("is read")
+
+    monkeypatch.setattr("asr_tf.data.multi_mnist.MultiMnist", Prepared)
+    Prepared.builder_config = SimpleNamespace(settings=SimpleNamespace(most_objects=3))
+    with pytest.raises(ValueError, match=r"manual_dir='/not/there' is not a folder\."):
+        load_scenes("multi_mnist/count13", "train", manual_dir="/not/there")
+    assert capsys.readouterr().err == ""
+    with pytest.raises(LookupError, match="is read"):
+        load_scenes("multi_mnist/count13", "train", manual_dir=tmp_path)
+    assert capsys.readouterr().err == (
+        f"Using multi_mnist/count13 as it was prepared in {tmp_path}/prepared; {tmp_path} isn't read "
+        "(for other originals give another data_dir).\n"
+    )
+    with pytest.raises(LookupError, match="is read"):
+        load_scenes("multi_mnist/count13", "train")
+    assert capsys.readouterr().err == ""
 
 
 def test_source_from_gin(tmp_path):
