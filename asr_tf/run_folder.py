@@ -92,7 +92,7 @@ class RunFolder:
             RunFolderError: another process is in it, or it can't be written.
         """
         self.check_writable()
-        with (self.path / ".lock").open("w") as file:
+        with (self.path / ".lock").open("a") as file:  # which leaves a file that is there as it is
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
