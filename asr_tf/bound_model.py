@@ -84,7 +84,7 @@ def _batch_means(values: Sequence[tf.Tensor]) -> list[tf.Tensor]:
     """Means [] of values [B] or []."""
     vectors = [value for value in values if value.shape.rank == 1]
     means = iter(tf.unstack(tf.reduce_mean(tf.stack(vectors), axis=1), len(vectors))) if vectors else iter(())
-    return [next(means) if value.shape.rank == 1 else tf.reduce_mean(value) for value in values]
+    return [next(means) if value.shape.rank == 1 else value for value in values]
 
 
 def _penalty(rule: Constraint, statistics: SceneStatistics) -> tf.Tensor:

@@ -235,14 +235,14 @@ class Checkpoints:
         self._checkpoint = tf.train.Checkpoint(**objects)
         self._max_to_keep = max_to_keep
         self._manager: tf.train.CheckpointManager | None = None
-        self._damaged: set[str] = set()
+        self._damaged: dict[str, str] = {}  # what is said of it, by prefix
 
     def save(self, step: int) -> str:
         """Writes `ckpt-<step>` and returns its path; older ones go, and those that `restore` found damaged."""
         if self._manager is None:
             self._manager = tf.train.CheckpointManager(self._checkpoint, str(self._folder), max_to_keep=None)
         path = self._manager.save(checkpoint_number=step)
-        self._damaged.discard(path)
+        self._damaged.pop(path, None)
         intact = [prefix for prefix in self.paths() if prefix not in self._damaged]
         # TensorFlow would take the folder's own name for a pattern, and delete in others that match it.
         for old in map(pathlib.Path, [*intact[self._max_to_keep :], *self._damaged]):
@@ -268,7 +268,6 @@ class Checkpoints:
         Raises:
             RunFolderError: there are checkpoints, and none can be read or fits.
         """
-        damaged: list[str] = []
         self._damaged.clear()
         for path in self.paths():
             try:
@@ -279,14 +278,13 @@ class Checkpoints:
                     raise RunFolderError(
                         f"checkpoint {path} belongs to another model than its config.gin describes."
                     ) from error
-                damaged.append(f"{pathlib.Path(path).name} ({type(error).__name__})")
-                self._damaged.add(path)
+                self._damaged[path] = f"{pathlib.Path(path).name} ({type(error).__name__})"
                 continue
-            if damaged:
-                logging.error("damaged: %s; going on from %s.", ", ".join(damaged), path)
+            if self._damaged:
+                logging.error("damaged: %s; going on from %s.", ", ".join(self._damaged.values()), path)
             return path
-        if damaged:
-            names = ", ".join(damaged)
+        if self._damaged:
+            names = ", ".join(self._damaged.values())
             raise RunFolderError(
                 f"no checkpoint in {self._folder} can be read, damaged or truncated: {names}; "
                 "delete that folder to train from the start."

@@ -88,15 +88,11 @@ def _main() -> None:
     configuration.parse(_FLAGS.gin_files, _FLAGS.gin_bindings, modules)
     configuration.make_absolute("data.path")
     given = {name: _FLAGS[name].value for name in ("seed", "max_minutes", "data_dir", "manual_dir")}
-    for name, value in given.items():
-        if (bound := configuration.bound(f"train.{name}", value)) != value:
+    for setting in (*(f"train.{name}" for name in given), "ASRModel.seed", "ImageVAE.seed"):
+        name = setting.partition(".")[2]
+        if (bound := configuration.bound(setting, given[name])) != given[name]:
             raise configuration.ConfigurationError(
-                f"train.{name} is bound to {bound!r}, but the flag decides: give --{name}={bound}."
-            )
-    for model in ("ASRModel", "ImageVAE"):
-        if (bound := configuration.bound(f"{model}.seed", _FLAGS.seed)) != _FLAGS.seed:
-            raise configuration.ConfigurationError(
-                f"{model}.seed is bound to {bound!r}, but the flag decides: give --seed={bound}."
+                f"{setting} is bound to {bound!r}, but the flag decides: give --{name}={bound}."
             )
     info = training.train(_FLAGS.workdir, **given)
     was = "was finished already" if info.get("already_finished") else "finished"
