@@ -5,6 +5,7 @@ import json
 import pytest
 import tensorflow as tf
 
+from asr_tf import configuration
 from asr_tf.run_folder import Checkpoints, RunFolder, RunFolderError
 
 
@@ -115,6 +116,7 @@ def test_a_folder_without_a_run_is_told(tmp_path):
 
 
 def test_a_run_of_another_configuration_is_refused_and_the_same_one_is_not(tmp_path):
+    configuration.parse([])  # registers what has defaults
     folder = RunFolder(tmp_path)
     flags = {"seed": 1, "max_minutes": None}
     folder.write_config("train.batch_size = 64\n", flags)
