@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from asr_tf.checks import check_positive
 from asr_tf.constraints import Constraint, SceneStatistics
+from asr_tf.kernel_gradients import later
 
 __all__ = ["BoundModel", "configurable_model"]
 
@@ -253,13 +254,15 @@ class BoundModel(keras.Model):
         """
         images = data["image"][..., 0]
         variables = self.trainable_variables
-        with tf.GradientTape() as tape:
-            loss, named, statistics = self._loss(
-                images, self._step_seed(), self.estimator, algorithm=self._noise_algorithm()
-            )
+        with later() as of_kernels:
+            with tf.GradientTape() as tape:
+                loss, named, statistics = self._loss(
+                    images, self._step_seed(), self.estimator, algorithm=self._noise_algorithm()
+                )
+            known = of_kernels.add_to(tape.gradient(loss, variables), variables)
         gradients = [
             tf.zeros_like(variable.value) if gradient is None else gradient  # idle: recurrence with T = 1
-            for gradient, variable in zip(tape.gradient(loss, variables), variables, strict=True)
+            for gradient, variable in zip(known, variables, strict=True)
         ]
         norms = tf.sqrt(_squared_norms(gradients))
         bad = tf.logical_not(tf.math.is_finite([*named.values(), tf.reduce_sum(norms)]))

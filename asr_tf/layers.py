@@ -13,7 +13,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from asr_tf.recurrence import Product, unroll
+from asr_tf.kernel_gradients import hand_over
+from asr_tf.recurrence import TANH, Activation, Apply, Operation, unroll
 
 __all__ = ["MLP", "LSTMCell", "mean_pool"]
 
@@ -41,22 +42,31 @@ def mean_pool(images: tf.Tensor, side: int) -> tf.Tensor:
     return tf.reshape(sums, [-1, rows, columns]) * tf.cast(1.0 / pixels, images.dtype)
 
 
-@tf.custom_gradient
-def _affine(
-    inputs: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor
-) -> tuple[tf.Tensor, Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.Tensor]]]:
+def _affine(inputs: tf.Tensor, layer: keras.layers.Dense) -> tf.Tensor:
     """inputs @ kernel + bias, [N, K] to [N, M].
 
     For the gradients a column of ones comes beside the inputs.  The bias's gradient is then a product and not a sum,
     of which XLA makes several kernels; and rows of 512 numbers, which lie on the same few sets of a cache, are longer.
     """
 
-    def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        with_ones = tf.concat([inputs, tf.ones_like(inputs[:, :1])], 1)
-        of_both = tf.matmul(with_ones, upstream, transpose_a=True)
-        return tf.matmul(upstream, kernel, transpose_b=True), of_both[:-1], of_both[-1]
+    @tf.custom_gradient
+    def affine(
+        inputs: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor
+    ) -> tuple[tf.Tensor, Callable[[tf.Tensor], tuple[tf.Tensor | None, ...]]]:
+        def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor | None, ...]:
+            def of_weights(one: tf.Tensor | float) -> tuple[tf.Tensor, tf.Tensor]:
+                ones = tf.ones_like(inputs[:, :1]) * tf.cast(one, inputs.dtype)
+                of_both = tf.matmul(tf.concat([inputs, ones], 1), upstream, transpose_a=True)
+                return of_both[:-1], of_both[-1]
 
-    return tf.matmul(inputs, kernel) + bias, gradient
+            of_inputs = tf.matmul(upstream, kernel, transpose_b=True)
+            if hand_over((layer.kernel, layer.bias), of_weights):
+                return of_inputs, None, None
+            return of_inputs, *of_weights(1.0)
+
+        return tf.matmul(inputs, kernel) + bias, gradient
+
+    return affine(inputs, *(tf.cast(weight, inputs.dtype) for weight in (layer.kernel, layer.bias)))
 
 
 @tf.custom_gradient
@@ -105,8 +115,7 @@ class MLP(keras.layers.Layer):
         flat = tf.reshape(tf.cast(inputs, self.compute_dtype), [-1, inputs.shape[-1]])
         for i in range(self.depth):
             layer = getattr(self, f"dense_{i}")
-            kernel, bias = (tf.cast(weight, flat.dtype) for weight in (layer.kernel, layer.bias))
-            flat = _affine(flat, kernel, bias)
+            flat = _affine(flat, layer)
             flat = softplus(flat) if layer.activation is keras.activations.softplus else layer.activation(flat)
         return tf.reshape(flat, tf.concat([tf.shape(inputs)[:-1], flat.shape[1:]], 0))
 
@@ -177,23 +186,42 @@ class LSTMCell(keras.layers.Layer):
             return first
 
         def step(
-            state: tuple[tf.Tensor, tf.Tensor], gates: tf.Tensor, _: Any, products: Sequence[Product]
+            state: tuple[tf.Tensor, tf.Tensor], gates: tf.Tensor, _: Any, operations: Sequence[Apply]
         ) -> tuple[tuple[tf.Tensor, tf.Tensor], tf.Tensor]:
             hidden, cell = state
-            state = self.update(gates + products[0](hidden), cell)
+            activated, tanh = operations
+            state = self.advance(activated(hidden, gates), cell, tanh)
             return state, state[0]
 
-        _, hiddens = unroll(step, [hidden_kernel], (), state, projected[1:], num_steps - 1)
+        operations = [Operation(hidden_kernel, self.activation()), Operation(activation=TANH)]
+        _, hiddens = unroll(step, operations, (), state, projected[1:], num_steps - 1)
         return tf.concat([first, hiddens], 0)
 
-    @staticmethod
-    def update(gates: tf.Tensor, cell: tf.Tensor | float = 0.0) -> tuple[tf.Tensor, tf.Tensor]:
-        """The next hidden state and cell [B, units] from the gates [B, 4 * units] and the cell, at first zero.
+    def activation(self) -> Activation:
+        """Of all gates [B, 4 * units]: sigmoid(x), but sigmoid(2 x), which is (1 + tanh(x)) / 2, of the candidate's.
 
-        The logistic function is taken of all gates, the candidate's included, which has no use for it: XLA then makes a
-        kernel of it that is vectorized, and what of three gates apart goes into one kernel isn't.
+        As one elementwise function it is a single kernel, forward and backward.
         """
-        candidate = tf.split(gates, 4, axis=-1)[2]
-        enter, forget, _, leave = tf.split(tf.sigmoid(gates), 4, axis=-1)
-        cell = forget * cell + enter * tf.tanh(candidate)
-        return leave * tf.tanh(cell), cell
+        gain = np.repeat(np.array([1.0, 1.0, 2.0, 1.0], np.float32), self.units)
+        return Activation(
+            lambda x: tf.sigmoid(tf.cast(gain, x.dtype) * x), lambda y: tf.cast(gain, y.dtype) * y * (1.0 - y)
+        )
+
+    @staticmethod
+    def advance(
+        activated: tf.Tensor, cell: tf.Tensor | float, tanh: Callable[[tf.Tensor], tf.Tensor]
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """The next hidden state and cell [B, units].
+
+        Args:
+            activated: float [B, 4 * units], of the gates.
+            cell: float [B, units], or 0.
+            tanh: the hyperbolic tangent, or what stands for it in a loop.
+        """
+        enter, forget, candidate, leave = tf.split(activated, 4, axis=-1)
+        cell = forget * cell + enter * (2.0 * candidate - 1.0)
+        return leave * tanh(cell), cell
+
+    def update(self, gates: tf.Tensor, cell: tf.Tensor | float = 0.0) -> tuple[tf.Tensor, tf.Tensor]:
+        """As `advance`, from the gates before their activation."""
+        return self.advance(self.activation().value(gates), cell, tf.tanh)

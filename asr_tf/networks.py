@@ -21,7 +21,7 @@ import tensorflow as tf
 from asr_tf.autoencoder import ImageEncoder
 from asr_tf.distributions import certain_presence_logits
 from asr_tf.layers import MLP, LSTMCell, mean_pool
-from asr_tf.recurrence import Product, unroll
+from asr_tf.recurrence import TANH, Apply, Operation, unroll
 from asr_tf.scene import PosteriorStatistics, SceneLatents, steps_first
 from asr_tf.second_look import SecondLook, without_windows
 from asr_tf.spatial_transformer import read_glimpses
@@ -65,15 +65,12 @@ def _float32(x: tf.Tensor) -> tf.Tensor:
     return tf.cast(x, tf.float32)
 
 
-class _WindowWeights(NamedTuple):
-    """Weights of the shift and scale heads, but for the product of their first layers with the hidden state."""
+class _WindowBiases(NamedTuple):
+    """Biases of the shift and scale heads."""
 
-    hidden_bias: tf.Tensor  # of both heads' hidden layers
-    shift_kernel: tf.Tensor
-    shift_bias: tf.Tensor
-    from_shift: tf.Tensor  # from the shift to the scale head's hidden layer
-    scale_kernel: tf.Tensor
-    scale_bias: tf.Tensor
+    hidden: tf.Tensor  # of both heads' hidden layers
+    shift: tf.Tensor
+    scale: tf.Tensor
 
 
 class RecognitionNetwork(keras.layers.Layer):
@@ -206,31 +203,35 @@ class RecognitionNetwork(keras.layers.Layer):
         # The hidden layers of both heads are one product; the shift enters the scale head beside it.
         shift_head, scale_head = self.shift_head, self.scale_head
         from_hidden, from_shift = tf.split(tf.cast(scale_head.dense_0.kernel, dtype), [units, 2])
-        of_heads = tf.concat([tf.cast(shift_head.dense_0.kernel, dtype), from_hidden], 1)
-        weights = _WindowWeights(
+        of_window = [
+            Operation(tf.concat([tf.cast(shift_head.dense_0.kernel, dtype), from_hidden], 1)),
+            Operation(tf.cast(shift_head.dense_1.kernel, dtype)),
+            Operation(from_shift),
+            Operation(tf.cast(scale_head.dense_1.kernel, dtype)),
+        ]
+        biases = _WindowBiases(
             tf.concat([tf.cast(head.dense_0.bias, dtype) for head in (shift_head, scale_head)], 0),
-            tf.cast(shift_head.dense_1.kernel, dtype),
-            tf.cast(shift_head.dense_1.bias, dtype),
-            from_shift,
-            tf.cast(scale_head.dense_1.kernel, dtype),
-            tf.cast(scale_head.dense_1.bias, dtype),
+            *(tf.cast(head.dense_1.bias, dtype) for head in (shift_head, scale_head)),
         )
         draws = steps_first(tf.concat([noise.shift, noise.scale], -1))  # [T, B, 3]
 
         hidden, cell = self.cell.update(projection)  # neither window nor hidden state yet
-        decision = self._window(tf.matmul(hidden, of_heads), draws[0], weights)
-        kernels = [self.cell.kernel(), of_heads]
-        given: tuple[Any, ...] = (projection, weights)
+        decision = self._window(hidden, draws[0], of_window, biases)
+        of_cell = [Operation(self.cell.kernel(), self.cell.activation()), Operation(activation=TANH)]
+        of_image: list[Operation] = []
+        given: tuple[Any, ...] = (projection, biases)
         state: tuple[tf.Tensor, ...] = (cell,)
         if self.second_look is not None:
-            looking, beside = self.second_look.kernel(), self.second_look.weights_beside()
-            decision = self._corrected(images, decision, lambda seen: tf.matmul(seen, looking), beside)
-            kernels, given = [*kernels, kernel, looking], (bias, weights, beside)
+            looking, beside = Operation(self.second_look.kernel()), self.second_look.weights_beside()
+            decision = self._corrected(images, decision, looking, beside)
+            of_image, given = [Operation(kernel), looking], (bias, biases, beside)
             state = (*state, self._blanked(images, decision))
         hiddens, decisions = hidden[tf.newaxis], decision[tf.newaxis]
         if self.num_steps > 1:
             state = (self._fed_back(decision, hidden), *state)
-            _, rest = unroll(self._step, kernels, given, state, draws[1:], self.num_steps - 1)
+            _, rest = unroll(
+                self._step, [*of_cell, *of_window, *of_image], given, state, draws[1:], self.num_steps - 1
+            )
             hiddens, decisions = tf.concat([hiddens, rest[0]], 0), tf.concat([decisions, rest[1]], 0)
         return steps_first(hiddens), steps_first(decisions)
 
@@ -240,7 +241,7 @@ class RecognitionNetwork(keras.layers.Layer):
         return tf.cast(tf.reshape(pooled, [-1, self.pixels]), dtype)
 
     def _corrected(
-        self, images: tf.Tensor, decision: tf.Tensor, product: Product, weights: Sequence[tf.Tensor]
+        self, images: tf.Tensor, decision: tf.Tensor, product: Apply, weights: Sequence[tf.Tensor]
     ) -> tf.Tensor:
         """The decision [B, 9] after the second look; its latents are the means."""
         assert self.second_look is not None
@@ -271,7 +272,7 @@ class RecognitionNetwork(keras.layers.Layer):
         state: tuple[tf.Tensor, ...],
         draws: tf.Tensor,
         given: tuple[Any, ...],
-        products: Sequence[Product],
+        operations: Sequence[Apply],
     ) -> tuple[tuple[tf.Tensor, ...], tuple[tf.Tensor, tf.Tensor]]:
         """A step after the first; gives the hidden state and the decision.
 
@@ -279,38 +280,41 @@ class RecognitionNetwork(keras.layers.Layer):
         in `state`, as the steps before left it, and the product is made here.
         """
         fed_back, cell, *image = state
-        projection, weights, *beside = given
-        from_fed_back, of_heads, *of_image = products
-        gates = projection + from_fed_back(fed_back)
+        projection, biases, *beside = given
+        (activated, tanh), of_window, of_image = operations[:2], operations[2:6], operations[6:]
         if self.second_look is None:
-            hidden, cell = self.cell.update(gates, cell)
-            decision = self._window(of_heads(hidden), draws, weights)
+            hidden, cell = self.cell.advance(activated(fed_back, projection), cell, tanh)
+            decision = self._window(hidden, draws, of_window, biases)
             return (self._fed_back(decision, hidden), cell), (hidden, decision)
         left = tf.stop_gradient(image[0])
-        hidden, cell = self.cell.update(gates + of_image[0](self._pooled(left, gates.dtype)), cell)
-        decision = self._window(of_heads(hidden), draws, weights)
+        from_image = of_image[0](self._pooled(left, projection.dtype)) + projection
+        hidden, cell = self.cell.advance(activated(fed_back, from_image), cell, tanh)
+        decision = self._window(hidden, draws, of_window, biases)
         decision = self._corrected(left, decision, of_image[1], beside[0])
         return (self._fed_back(decision, hidden), cell, self._blanked(left, decision)), (hidden, decision)
 
     def _window(
-        self, for_heads: tf.Tensor, draws: tf.Tensor, weights: _WindowWeights
+        self, hidden: tf.Tensor, draws: tf.Tensor, products: Sequence[Apply], biases: _WindowBiases
     ) -> tf.Tensor:
         """Decides where to look.
 
         Args:
-            for_heads: float [B, 2 * head_units], the product of the hidden state with the heads' first layers.
+            hidden: float [B, units].
             draws: float [B, 3], standard normal.
-            weights: of the rest of the heads.
+            products: with the kernels of both heads' hidden layers, of the shift head's output, from the shift to the
+                scale head's hidden layer, and of the scale head's output.
+            biases: of the heads.
 
         Returns:
             [B, 9]: shift and scale latents; then mean and log standard deviation of the shift, and of the scale.
         """
-        for_shift, for_scale = tf.split(for_heads + weights.hidden_bias, 2, axis=-1)
-        shift_stats = _float32(tf.matmul(tf.nn.relu(for_shift), weights.shift_kernel) + weights.shift_bias)
+        of_hidden, of_shift, from_shift, of_scale = products
+        for_shift, for_scale = tf.split(of_hidden(hidden) + biases.hidden, 2, axis=-1)
+        shift_stats = _float32(of_shift(tf.nn.relu(for_shift)) + biases.shift)
         shift_loc, shift_log_scale = tf.split(shift_stats, 2, axis=-1)
         shift_latent = shift_loc + tf.exp(shift_log_scale) * draws[:, :2]
-        for_scale += tf.matmul(tf.cast(tf.tanh(shift_latent), for_scale.dtype), weights.from_shift)
-        scale_stats = _float32(tf.matmul(tf.nn.relu(for_scale), weights.scale_kernel) + weights.scale_bias)
+        for_scale += from_shift(tf.cast(tf.tanh(shift_latent), for_scale.dtype))
+        scale_stats = _float32(of_scale(tf.nn.relu(for_scale)) + biases.scale)
         scale_loc, scale_log_scale = tf.split(scale_stats, 2, axis=-1)
         scale_loc = self._bounded(scale_loc)
         scale_latent = scale_loc + tf.exp(scale_log_scale) * draws[:, 2:]

@@ -4,85 +4,126 @@
 not T times.  Its gradient is a loop too, and cheaper than what automatic differentiation makes of a loop:
 
 *   The gradient of a kernel is one product over all steps, not T small ones and as many sums.
-*   Results of products are kept, and so is the state before each step; the rest of a step, elementwise work and
-    products with small weights, is done again.
+*   Results of products and of activations are kept, and so is the state before each step; the rest of a step, light
+    elementwise work, is done again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import tensorflow as tf
 
-__all__ = ["Product", "Step", "unroll"]
+from asr_tf.kernel_gradients import loop_starts
 
-Product = Callable[[tf.Tensor], tf.Tensor]
-Step = Callable[[Any, Any, Any, Sequence[Product]], tuple[Any, Any]]
+__all__ = ["TANH", "Activation", "Apply", "Operation", "Step", "unroll"]
+
+
+class Activation(NamedTuple):
+    """An elementwise function.
+
+    Attributes:
+        value: of x.
+        slope: its derivative at x, given the value y there.
+    """
+
+    value: Callable[[tf.Tensor], tf.Tensor]
+    slope: Callable[[tf.Tensor], tf.Tensor]
+
+
+TANH = Activation(tf.tanh, lambda y: 1.0 - tf.square(y))
+
+
+class Apply(Protocol):
+    """What a step calls for an operation."""
+
+    def __call__(self, factor: tf.Tensor, beside: tf.Tensor | None = None) -> tf.Tensor:
+        """activation(factor @ kernel + beside); `beside` has the product's shape."""
+
+
+class Operation(NamedTuple):
+    """A product with a kernel and an activation; either may be missing."""
+
+    kernel: tf.Tensor | None = None
+    activation: Activation | None = None
+
+    def __call__(self, factor: tf.Tensor, beside: tf.Tensor | None = None) -> tf.Tensor:
+        """See `Apply`."""
+        result = factor if self.kernel is None else tf.matmul(factor, self.kernel)
+        if beside is not None:
+            result += beside
+        return result if self.activation is None else self.activation.value(result)
+
+
+Step = Callable[[Any, Any, Any, Sequence[Apply]], tuple[Any, Any]]
 
 
 class _Recorder:
-    """A product with a kernel that notes its factor and its result."""
+    """An operation that notes its factor and its result."""
 
-    def __init__(self, kernel: tf.Tensor):
-        self._kernel = kernel
+    def __init__(self, operation: Operation):
+        self._operation = operation
         self.factor: Any = None
         self.result: Any = None
 
-    def __call__(self, factor: tf.Tensor) -> tf.Tensor:
-        self.factor, self.result = factor, tf.matmul(factor, self._kernel)
+    def __call__(self, factor: tf.Tensor, beside: tf.Tensor | None = None) -> tf.Tensor:
+        self.factor, self.result = factor, self._operation(factor, beside)
         return self.result
 
 
 class _Replay:
-    """A product whose result is known, and gets the gradient of the product, be its factor differentiated or not."""
+    """An operation whose result is known; `of_product` becomes the gradient of what went into the activation."""
 
-    def __init__(self, kernel: tf.Tensor, result: tf.Tensor):
-        self._kernel, self._result = kernel, result
+    def __init__(self, operation: Operation, result: tf.Tensor):
+        self._operation, self._result = operation, result
+        self.of_product: Any = tf.zeros_like(result)  # stays so where nothing depends on the result
 
-    def __call__(self, factor: tf.Tensor) -> tf.Tensor:
+    def __call__(self, factor: tf.Tensor, beside: tf.Tensor | None = None) -> tf.Tensor:
+        kernel, activation = self._operation
+
         @tf.custom_gradient
-        def product(
-            factor: tf.Tensor, result: tf.Tensor
-        ) -> tuple[tf.Tensor, Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]]:
-            def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-                return tf.matmul(upstream, self._kernel, transpose_b=True), upstream
+        def known(*given: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], list[tf.Tensor]]]:
+            def gradient(upstream: tf.Tensor) -> list[tf.Tensor]:
+                of_product = upstream if activation is None else upstream * activation.slope(self._result)
+                self.of_product = of_product
+                of_factor = of_product if kernel is None else tf.matmul(of_product, kernel, transpose_b=True)
+                return [of_factor, of_product][: len(given)]
 
-            return tf.identity(result), gradient
+            return tf.identity(self._result), gradient
 
-        return product(factor, self._result)
+        return known(factor) if beside is None else known(factor, beside)
 
 
 class _Kept:
-    """Tensors of every step in arrays of the graph, each tensor once however often it is asked for."""
+    """Tensors of every step in arrays of the graph, each tensor once however often it is given."""
 
     def __init__(self, examples: Sequence[tf.Tensor], num_steps: int):
-        # For each tensor the place where it, the very same, comes first.
-        self._places = [next(i for i, y in enumerate(examples) if y is x) for x in examples]
-        self._firsts = sorted(set(self._places))
-        self.arrays = [
-            tf.TensorArray(examples[i].dtype, num_steps, element_shape=examples[i].shape) for i in self._firsts
-        ]
+        self._places: list[int] = []
+        self.arrays = [tf.TensorArray(x.dtype, num_steps, element_shape=x.shape) for x in examples]
 
     def write(self, arrays: Sequence[tf.TensorArray], t: tf.Tensor, values: Sequence[tf.Tensor]) -> list[Any]:
         """The arrays with the values of step t."""
-        return [array.write(t, values[i]) for array, i in zip(arrays, self._firsts, strict=True)]
+        # For each tensor the place where it, the very same, comes first; an array that stays empty is left out by XLA.
+        self._places = [next(i for i, y in enumerate(values) if y is x) for x in values]
+        triples = zip(arrays, values, self._places, strict=True)
+        return [array.write(t, x) if place == i else array for i, (array, x, place) in enumerate(triples)]
 
     def stacks(self, arrays: Sequence[tf.TensorArray]) -> list[tf.Tensor]:
         """[T, ...] for each of the examples."""
-        stacked = [array.stack() for array in arrays]
-        return [stacked[self._firsts.index(place)] for place in self._places]
+        stacks = {place: arrays[place].stack() for place in set(self._places)}
+        return [stacks[place] for place in self._places]
 
 
 def unroll(
-    step: Step, kernels: Sequence[tf.Tensor], weights: Any, state: Any, inputs: Any, num_steps: int
+    step: Step, operations: Sequence[Operation], weights: Any, state: Any, inputs: Any, num_steps: int
 ) -> tuple[Any, Any]:
-    """Runs `state, outputs = step(state, inputs[t], weights, products)` for t = 0..T-1.
+    """Runs `state, outputs = step(state, inputs[t], weights, operations)` for t = 0..T-1.
 
     Args:
-        step: the step function.  `products[i](x)` is `x @ kernels[i]`, to be taken once a step, in any order.  It must
-            not read variables or other tensors that are to be differentiated: these come as arguments.
-        kernels: K matrices.
+        step: the step function.  It calls each of the operations once a step, in any order.  It must not read variables
+            or other tensors that are to be differentiated: these come as arguments.
+        operations: what is worth keeping for the gradient.
         weights: a structure of what every step reads.
         state: a structure, the state before the first step; it keeps its shapes.
         inputs: a structure of tensors [T, ...].
@@ -92,21 +133,24 @@ def unroll(
         The last state, and a structure of the outputs, [T, ...] each.
     """
     pack, flatten = tf.nest.pack_sequence_as, tf.nest.flatten
-    given = (list(kernels), weights, state, inputs)
-    size = len(flatten(state))
+    with_kernel = [i for i, operation in enumerate(operations) if operation.kernel is not None]
+    given = ([operations[i].kernel for i in with_kernel], weights, state, inputs)
+    size, count = len(flatten(state)), len(with_kernel)
     structure: list[Any] = []
 
     @tf.custom_gradient
     def run(*flat: tf.Tensor) -> tuple[list[tf.Tensor], Callable[..., list[tf.Tensor]]]:
         kernels, weights, state, inputs = pack(given, flat)
+        kernel_of = dict(zip(with_kernel, kernels, strict=True))
+        here = [operation._replace(kernel=kernel_of.get(i)) for i, operation in enumerate(operations)]
 
         def forward(t: tf.Tensor, state: Any) -> tuple[Any, Any, list[tf.Tensor]]:
-            products = [_Recorder(kernel) for kernel in kernels]
-            after, outputs = step(state, tf.nest.map_structure(lambda x: x[t], inputs), weights, products)
-            factors, results = ([getattr(p, name) for p in products] for name in ("factor", "result"))
+            recorders = [_Recorder(operation) for operation in here]
+            after, outputs = step(state, tf.nest.map_structure(lambda x: x[t], inputs), weights, recorders)
+            factors, results = [recorders[i].factor for i in with_kernel], [r.result for r in recorders]
             return after, outputs, [*flatten(state), *factors, *results, *flatten(outputs)]
 
-        # Of this call only shapes count, and which tensors are the same; nothing of it is left in the graph.
+        # Of this call only shapes count; nothing of it is left in the graph.
         _, outputs, examples = forward(tf.constant(0), state)
         structure.append(outputs)
         kept = _Kept(examples, num_steps)
@@ -123,37 +167,37 @@ def unroll(
         )
         values = kept.stacks(arrays)
         states, values = values[:size], values[size:]
-        factors, values = values[: len(kernels)], values[len(kernels) :]
-        results, outputs = values[: len(kernels)], values[len(kernels) :]
+        factors, values = values[:count], values[count:]
+        results, outputs = values[: len(here)], values[len(here) :]
 
         def gradient(*upstream: tf.Tensor) -> list[tf.Tensor]:
             of_after, of_outputs = list(upstream[:size]), upstream[size:]
+            loop_starts(upstream)
 
             def backward(
                 i: tf.Tensor, of_state: list[tf.Tensor], of_weights: list[tf.Tensor], arrays: list[Any]
             ) -> tuple[tf.Tensor, list[tf.Tensor], list[tf.Tensor], list[Any]]:
                 t = num_steps - 1 - i
-                known = [result[t] for result in results]
-                sources = [[x[t] for x in states], [x[t] for x in flatten(inputs)], flatten(weights), known]
-                products = [_Replay(k, result) for k, result in zip(kernels, known, strict=True)]
+                sources = [[x[t] for x in states], [x[t] for x in flatten(inputs)], flatten(weights)]
+                replays = [_Replay(operation, x[t]) for operation, x in zip(here, results, strict=True)]
                 with tf.GradientTape() as tape:
                     tape.watch(sources)
                     before, now, small = (
-                        pack(form, x) for form, x in zip((state, inputs, weights), sources[:3], strict=True)
+                        pack(form, x) for form, x in zip((state, inputs, weights), sources, strict=True)
                     )
-                    targets = flatten(step(before, now, small, products))
+                    targets = flatten(step(before, now, small, replays))
                 of_targets = [*of_state, *(x[t] for x in of_outputs)]
-                of_before, of_inputs, of_weights_here, of_known = tape.gradient(
+                of_before, of_inputs, of_weights_here = tape.gradient(
                     targets, sources, of_targets, unconnected_gradients="zero"
                 )
                 return (
                     i + 1,
                     of_before,
                     [a + b for a, b in zip(of_weights, of_weights_here, strict=True)],
-                    by_step.write(arrays, t, [*of_inputs, *of_known]),
+                    by_step.write(arrays, t, [*of_inputs, *(replays[i].of_product for i in with_kernel)]),
                 )
 
-            by_step = _Kept([x[0] for x in (*flatten(inputs), *results)], num_steps)
+            by_step = _Kept([x[0] for x in (*flatten(inputs), *(results[i] for i in with_kernel))], num_steps)
             _, of_before, of_weights, arrays = tf.while_loop(
                 lambda i, *_: i < num_steps,
                 backward,
@@ -161,10 +205,10 @@ def unroll(
                 maximum_iterations=num_steps,
             )
             gradients = by_step.stacks(arrays)
-            of_inputs, of_results = gradients[: -len(kernels)], gradients[-len(kernels) :]
+            of_inputs, of_products = gradients[: len(gradients) - count], gradients[len(gradients) - count :]
             of_kernels = [
                 tf.matmul(*(tf.reshape(x, [-1, x.shape[-1]]) for x in pair), transpose_a=True)
-                for pair in zip(factors, of_results, strict=True)
+                for pair in zip(factors, of_products, strict=True)
             ]
             return [*of_kernels, *of_weights, *of_before, *of_inputs]
 

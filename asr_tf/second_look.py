@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from asr_tf.layers import MLP
-from asr_tf.recurrence import Product
+from asr_tf.recurrence import Apply
 from asr_tf.spatial_transformer import read_glimpses
 
 __all__ = ["SecondLook", "shift_step", "without_windows"]
@@ -102,7 +102,7 @@ class SecondLook(keras.layers.Layer):
         images: tf.Tensor,
         shift_stats: tf.Tensor,
         scale_stats: tf.Tensor,
-        product: Product,
+        product: Apply,
         weights: Sequence[tf.Tensor],
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Corrected statistics.  No gradient goes through what is seen to where it is seen.

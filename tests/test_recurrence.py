@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from asr_tf.recurrence import unroll
+from asr_tf.recurrence import TANH, Activation, Operation, unroll
 
 
 def _given(num_steps):
@@ -20,20 +20,38 @@ def _given(num_steps):
     )
 
 
-def _step(state, inputs, weights, products):
-    """Two products with kernels, one with a small weight, and state that is also an output."""
+_SQUARE_ROOT = Activation(lambda x: tf.sqrt(1.0 + tf.square(x)), lambda y: tf.sqrt(1.0 - 1.0 / tf.square(y)))
+
+
+def _step(state, inputs, weights, operations):
+    """Products with an addend, an activation and neither, an activation alone, and state that is also an output."""
     first, second = state
-    hidden = tf.tanh(products[0](tf.concat([first, second], -1)) * inputs[0] + weights["bias"])
-    first = tf.sin(products[1](hidden)) + 0.5 * first
-    second = tf.exp(-tf.square(tf.matmul(first, weights["small"]) - inputs[1]))
+    through, plain, tanh = operations
+    hidden = through(tf.abs(tf.concat([first, second], -1)), tf.square(inputs[0]) + tf.square(weights["bias"]))
+    first = tf.sin(plain(hidden)) + 0.5 * first
+    second = tanh(-tf.square(tf.matmul(first, weights["small"]) - inputs[1]))
     return (first, second), {"hidden": hidden, "second": second}
 
 
+def _operations(kernels):
+    # The root's slope is told from its value where x > 0: the first kernel is made positive.
+    return [Operation(tf.abs(kernels[0]), _SQUARE_ROOT), Operation(kernels[1]), Operation(activation=TANH)]
+
+
+def _in_loop(step, kernels, weights, state, inputs, num_steps):
+    return unroll(step, _operations(kernels), weights, state, inputs, num_steps)
+
+
 def _one_by_one(step, kernels, weights, state, inputs, num_steps):
+    first, second = tf.abs(kernels[0]), kernels[1]
+    operations = [
+        lambda x, y: tf.sqrt(1.0 + tf.square(x @ first + y)),
+        lambda x: x @ second,
+        tf.tanh,
+    ]
     made = []
     for t in range(num_steps):
-        products = [lambda x, kernel=kernel: x @ kernel for kernel in kernels]
-        state, outputs = step(state, [x[t] for x in inputs], weights, products)
+        state, outputs = step(state, [x[t] for x in inputs], weights, operations)
         made.append(outputs)
     return state, tf.nest.map_structure(lambda *values: tf.stack(values), *made)
 
@@ -61,7 +79,7 @@ def test_loop_equals_steps_one_by_one(mode, num_steps):
     expected = _value_and_gradients(_one_by_one, given, num_steps)
 
     def run():
-        return _value_and_gradients(unroll, given, num_steps)
+        return _value_and_gradients(_in_loop, given, num_steps)
 
     if mode != "eager":
         run = tf.function(run, jit_compile=mode == "xla", autograph=False)
@@ -74,14 +92,28 @@ def test_outputs_that_nothing_depends_on_have_gradients_of_zero():
     given = _given(3)
     with tf.GradientTape() as tape:
         tape.watch(given["weights"])
-        (first, _), _ = unroll(_step, **given, num_steps=3)
+        (first, _), _ = _in_loop(_step, **given, num_steps=3)
         loss = tf.reduce_sum(first)
     assert np.abs(tape.gradient(loss, given["weights"])["bias"]).max() > 0
 
 
 def test_number_of_operations_does_not_grow_with_the_steps():
     def operations(num_steps):
-        graph = tf.function(lambda: _value_and_gradients(unroll, _given(num_steps), num_steps)).get_concrete_function()
-        return len(graph.graph.get_operations())
+        traced = tf.function(lambda: _value_and_gradients(_in_loop, _given(num_steps), num_steps))
+        return len(traced.get_concrete_function().graph.get_operations())
 
     assert operations(9) == operations(3)
+
+
+def test_an_operation_that_nothing_depends_on_has_gradients_of_zero():
+    kernels = [tf.ones([3, 3]), 2.0 * tf.ones([3, 2])]
+
+    def step(state, _, __, operations):
+        return operations[0](state), operations[1](state)
+
+    with tf.GradientTape() as tape:
+        tape.watch(kernels)
+        after, _ = unroll(step, [Operation(kernel) for kernel in kernels], (), tf.ones([1, 3]), (), 2)
+    used, idle = tape.gradient(after, kernels)
+    np.testing.assert_allclose(used, np.full([3, 3], 6.0))
+    np.testing.assert_array_equal(idle, np.zeros([3, 2]))
