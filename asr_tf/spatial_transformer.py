@@ -93,11 +93,17 @@ def interpolate(
         hats_of_columns = _hat(columns[..., :, tf.newaxis] - along)  # [..., N, Q]
         of_by_row = tf.matmul(upstream, hats_of_columns)  # [..., M, Q]
         moved_rows = tf.matmul(_slope(distance_of_rows()), values)  # [..., M, Q]
-        moved_columns = tf.matmul(by_row, _slope(distance_of_columns()))  # [..., M, N]
+        # What moving a column changes is summed over rows: of the result, or of the values if these are fewer.
+        if rows.shape[-1] > height:
+            along_columns = tf.matmul(hats_of_rows, upstream)  # [..., P, N]
+            moved_columns = tf.matmul(values, _slope(distance_of_columns()))
+        else:
+            along_columns = upstream  # [..., M, N]
+            moved_columns = tf.matmul(by_row, _slope(distance_of_columns()))
         return (
             _sum_to(tf.matmul(hats_of_rows, of_by_row), values),
             _sum_to(tf.reduce_sum(of_by_row * moved_rows, axis=-1), rows),
-            _sum_to(tf.reduce_sum(upstream * moved_columns, axis=-2), columns),
+            _sum_to(tf.reduce_sum(along_columns * moved_columns, axis=-2), columns),
         )
 
     return tf.matmul(by_row, _hat(distance_of_columns())), gradient

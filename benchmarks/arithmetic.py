@@ -25,6 +25,13 @@ def _interpolation(values: tuple[int, int], result: tuple[int, int]) -> int:
     return result[0] * values[0] * values[1] + result[0] * values[1] * result[1]
 
 
+def _columns_gradient(values: tuple[int, int], result: tuple[int, int]) -> int:
+    """Multiplications for the gradient of an interpolation's columns."""
+    if result[0] > values[0]:
+        return values[0] * result[1] * (result[0] + values[1])
+    return result[0] * values[1] * result[1]
+
+
 def _sizes(model: ASRModel) -> dict[str, int]:
     network = model.recognition
     shift, presence = network.shift_head, network.presence_head
@@ -133,10 +140,12 @@ def training_step_flops(model: ASRModel, batch_size: int) -> int:
     total += 2 * steps * _lines(model)
     read = _interpolation((height, width), (glimpse, glimpse))
     # Backward: upstream by columns, rows' slope, columns' slope.
-    read += glimpse * glimpse * width + glimpse * height * width + glimpse * width * glimpse
+    read += glimpse * glimpse * width + glimpse * height * width
+    read += _columns_gradient((height, width), (glimpse, glimpse))
     written = _interpolation((glimpse, glimpse), (height, width))
     # Backward: upstream by columns, values' gradient, rows' slope, columns' slope.
-    written += height * width * glimpse + 2 * glimpse * height * glimpse + height * glimpse * width
+    written += height * width * glimpse + 2 * glimpse * height * glimpse
+    written += _columns_gradient((glimpse, glimpse), (height, width))
     total += steps * (read + written)
     total += 2 * steps**2 * height * width  # sums of the first k canvases
     total += _running_sums(model) + _placement(model)
