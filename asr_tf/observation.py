@@ -12,6 +12,7 @@ import math
 import tensorflow as tf
 
 from asr_tf.checks import check_choice, check_positive
+from asr_tf.sums import pixel_sum
 
 __all__ = ["OBSERVATION_MODELS", "negative_log_likelihood"]
 
@@ -35,7 +36,7 @@ def negative_log_likelihood(
 
     Args:
         images: float32 [..., H, W] in [0, 1]; grey values count as soft Bernoulli outcomes.
-        canvases: float32 [..., H, W], of a shape that broadcasts with the images'.
+        canvases: float32 [..., H, W], of a shape that broadcasts with the images'; H and W static.
         observation: "bernoulli" or "gaussian".
         background: Bernoulli mean of a pixel that nothing is drawn on.
         scale: standard deviation of the Gaussian.
@@ -55,4 +56,4 @@ def negative_log_likelihood(
         check_positive("background", background)
         means = tf.clip_by_value(canvases, background, _CEILING)
         pixels = -(images * tf.math.log(means) + (1.0 - images) * tf.math.log(1.0 - means))
-    return tf.reduce_sum(pixels, axis=[-2, -1])
+    return pixel_sum(pixels)
