@@ -36,10 +36,12 @@ def mean_pool(images: tf.Tensor, side: int) -> tf.Tensor:
     padded = tf.pad(images, [[0, 0], [0, rows * side - height], [0, 0]]) if height % side else images
     strips = tf.reshape(padded, [-1, side * width])  # each as high as a square
     column_of = np.repeat(np.eye(columns, dtype=np.float32), side, axis=0)[:width]
-    sums = tf.matmul(strips, tf.cast(np.tile(column_of, (side, 1)), images.dtype))
-    row_sizes = np.minimum(side, height - side * np.arange(rows, dtype=np.float32))
-    pixels = np.outer(row_sizes, column_of.sum(axis=0))
-    return tf.reshape(sums, [-1, rows, columns]) * tf.cast(1.0 / pixels, images.dtype)
+    column_of /= side * column_of.sum(axis=0)  # the pixels of a full square in the column
+    means = tf.reshape(tf.matmul(strips, tf.cast(np.tile(column_of, (side, 1)), images.dtype)), [-1, rows, columns])
+    if height % side:  # the last row's squares are lower
+        row_sizes = np.minimum(side, height - side * np.arange(rows, dtype=np.float32))
+        means *= tf.cast(side / row_sizes[:, np.newaxis], images.dtype)
+    return means
 
 
 def _affine(inputs: tf.Tensor, layer: keras.layers.Dense) -> tf.Tensor:
