@@ -76,23 +76,24 @@ class _Replay:
     """An operation whose result is known; `of_product` becomes the gradient of what went into the activation."""
 
     def __init__(self, operation: Operation, result: tf.Tensor):
-        self._operation, self._result = operation, result
+        self._operation, self.result = operation, result
         self.of_product: Any = tf.zeros_like(result)  # stays so where nothing depends on the result
 
     def __call__(self, factor: tf.Tensor, beside: tf.Tensor | None = None) -> tf.Tensor:
         kernel, activation = self._operation
 
+        # The result is an argument, and watched: a kernel has a gradient even where its factor has none.
         @tf.custom_gradient
-        def known(*given: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], list[tf.Tensor]]]:
+        def known(result: tf.Tensor, *given: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], list[tf.Tensor]]]:
             def gradient(upstream: tf.Tensor) -> list[tf.Tensor]:
-                of_product = upstream if activation is None else upstream * activation.slope(self._result)
+                of_product = upstream if activation is None else upstream * activation.slope(result)
                 self.of_product = of_product
                 of_factor = of_product if kernel is None else tf.matmul(of_product, kernel, transpose_b=True)
-                return [of_factor, of_product][: len(given)]
+                return [of_product, of_factor, of_product][: 1 + len(given)]
 
-            return tf.identity(self._result), gradient
+            return tf.identity(result), gradient
 
-        return known(factor) if beside is None else known(factor, beside)
+        return known(self.result, factor) if beside is None else known(self.result, factor, beside)
 
 
 class _Kept:
@@ -181,7 +182,7 @@ def unroll(
                 sources = [[x[t] for x in states], [x[t] for x in flatten(inputs)], flatten(weights)]
                 replays = [_Replay(operation, x[t]) for operation, x in zip(here, results, strict=True)]
                 with tf.GradientTape() as tape:
-                    tape.watch(sources)
+                    tape.watch([sources, [replay.result for replay in replays]])
                     before, now, small = (
                         pack(form, x) for form, x in zip((state, inputs, weights), sources, strict=True)
                     )

@@ -148,6 +148,7 @@ def training_step_flops(model: ASRModel, batch_size: int) -> int:
     written += _columns_gradient((glimpse, glimpse), (height, width))
     total += steps * (read + written)
     total += 2 * steps**2 * height * width  # sums of the first k canvases
+    total += (2 * steps + 1) * height * width  # sums over pixels of these and, without a gradient, of an empty one
     total += _running_sums(model) + _placement(model)
     rows = sum(int(v.shape[0]) * int(v.shape[1]) for v in model.trainable_variables if len(v.shape) == 2)
     return 2 * (batch_size * total + rows)

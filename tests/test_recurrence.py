@@ -117,3 +117,15 @@ def test_an_operation_that_nothing_depends_on_has_gradients_of_zero():
     used, idle = tape.gradient(after, kernels)
     np.testing.assert_allclose(used, np.full([3, 3], 6.0))
     np.testing.assert_array_equal(idle, np.zeros([3, 2]))
+
+
+def test_a_kernel_whose_factor_has_no_gradient_has_one():
+    kernel, factors = tf.ones([3, 2]), tf.constant([[[1.0, 2.0, 3.0]], [[4.0, 5.0, 6.0]]])
+
+    def step(state, factor, _, operations):
+        return state + operations[0](tf.stop_gradient(factor)), ()
+
+    with tf.GradientTape() as tape:
+        tape.watch(kernel)
+        after, _ = unroll(step, [Operation(kernel)], (), tf.zeros([1, 2]), factors, 2)
+    np.testing.assert_allclose(tape.gradient(after, kernel), [[5.0, 5.0], [7.0, 7.0], [9.0, 9.0]])
