@@ -202,25 +202,26 @@ class LSTMCell(keras.layers.Layer):
     def activation(self) -> Activation:
         """Of all gates [B, 4 * units]: sigmoid(x), but sigmoid(2 x), which is (1 + tanh(x)) / 2, of the candidate's.
 
-        As one elementwise function it is a single kernel, forward and backward.
+        As one elementwise function it is a single kernel.  Its value is in pieces, one a gate.
         """
         gain = np.repeat(np.array([1.0, 1.0, 2.0, 1.0], np.float32), self.units)
         return Activation(
-            lambda x: tf.sigmoid(tf.cast(gain, x.dtype) * x), lambda y: tf.cast(gain, y.dtype) * y * (1.0 - y)
+            lambda x: tf.split(tf.sigmoid(tf.cast(gain, x.dtype) * x), 4, axis=-1),
+            lambda gates: [factor * y * (1.0 - y) for factor, y in zip((1.0, 1.0, 2.0, 1.0), gates, strict=True)],
         )
 
     @staticmethod
     def advance(
-        activated: tf.Tensor, cell: tf.Tensor | float, tanh: Callable[[tf.Tensor], tf.Tensor]
+        activated: Sequence[tf.Tensor], cell: tf.Tensor | float, tanh: Callable[[tf.Tensor], tf.Tensor]
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """The next hidden state and cell [B, units].
 
         Args:
-            activated: float [B, 4 * units], of the gates.
+            activated: the gates, four times float [B, units].
             cell: float [B, units], or 0.
             tanh: the hyperbolic tangent, or what stands for it in a loop.
         """
-        enter, forget, candidate, leave = tf.split(activated, 4, axis=-1)
+        enter, forget, candidate, leave = activated
         cell = forget * cell + enter * (2.0 * candidate - 1.0)
         return leave * tanh(cell), cell
 

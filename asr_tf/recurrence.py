@@ -23,13 +23,16 @@ __all__ = ["TANH", "Activation", "Apply", "Operation", "Step", "unroll"]
 class Activation(NamedTuple):
     """An elementwise function.
 
+    Its value may be in pieces, equal parts of the last axis.  Where each is used on its own they are kept apart: of an
+    array that it reads at several places, XLA makes loops that aren't vectorized.
+
     Attributes:
-        value: of x.
-        slope: its derivative at x, given the value y there.
+        value: of x, a tensor or a list of pieces.
+        slope: its derivative at x, given the value y there; in pieces where the value is.
     """
 
-    value: Callable[[tf.Tensor], tf.Tensor]
-    slope: Callable[[tf.Tensor], tf.Tensor]
+    value: Callable[[tf.Tensor], Any]
+    slope: Callable[[Any], Any]
 
 
 TANH = Activation(tf.tanh, lambda y: 1.0 - tf.square(y))
@@ -38,7 +41,7 @@ TANH = Activation(tf.tanh, lambda y: 1.0 - tf.square(y))
 class Apply(Protocol):
     """What a step calls for an operation."""
 
-    def __call__(self, factor: tf.Tensor, beside: tf.Tensor | None = None) -> tf.Tensor:
+    def __call__(self, factor: tf.Tensor, beside: tf.Tensor | None = None) -> Any:
         """activation(factor @ kernel + beside); `beside` has the product's shape."""
 
 
@@ -48,7 +51,7 @@ class Operation(NamedTuple):
     kernel: tf.Tensor | None = None
     activation: Activation | None = None
 
-    def __call__(self, factor: tf.Tensor, beside: tf.Tensor | None = None) -> tf.Tensor:
+    def __call__(self, factor: tf.Tensor, beside: tf.Tensor | None = None) -> Any:
         """See `Apply`."""
         result = factor if self.kernel is None else tf.matmul(factor, self.kernel)
         if beside is not None:
@@ -67,33 +70,43 @@ class _Recorder:
         self.factor: Any = None
         self.result: Any = None
 
-    def __call__(self, factor: tf.Tensor, beside: tf.Tensor | None = None) -> tf.Tensor:
+    def __call__(self, factor: tf.Tensor, beside: tf.Tensor | None = None) -> Any:
         self.factor, self.result = factor, self._operation(factor, beside)
         return self.result
+
+
+def _joined(pieces: Any) -> tf.Tensor:
+    """The tensor that is given, or may be given, in pieces."""
+    return tf.concat(pieces, -1) if isinstance(pieces, list | tuple) else pieces
 
 
 class _Replay:
     """An operation whose result is known; `of_product` becomes the gradient of what went into the activation."""
 
-    def __init__(self, operation: Operation, result: tf.Tensor):
+    def __init__(self, operation: Operation, result: Any):
         self._operation, self.result = operation, result
-        self.of_product: Any = tf.zeros_like(result)  # stays so where nothing depends on the result
+        self.of_product: Any = tf.zeros_like(_joined(result))  # stays so where nothing depends on the result
 
-    def __call__(self, factor: tf.Tensor, beside: tf.Tensor | None = None) -> tf.Tensor:
+    def __call__(self, factor: tf.Tensor, beside: tf.Tensor | None = None) -> Any:
         kernel, activation = self._operation
+        pieces = tf.nest.flatten(self.result)
 
         # The result is an argument, and watched: a kernel has a gradient even where its factor has none.
         @tf.custom_gradient
-        def known(result: tf.Tensor, *given: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], list[tf.Tensor]]]:
-            def gradient(upstream: tf.Tensor) -> list[tf.Tensor]:
-                of_product = upstream if activation is None else upstream * activation.slope(result)
-                self.of_product = of_product
+        def known(*inputs: tf.Tensor) -> tuple[list[tf.Tensor], Callable[..., list[tf.Tensor]]]:
+            def gradient(*upstream: tf.Tensor) -> list[tf.Tensor]:
+                of_pieces = list(upstream)
+                if activation is not None:
+                    slopes = activation.slope(tf.nest.pack_sequence_as(self.result, inputs[: len(pieces)]))
+                    of_pieces = [x * y for x, y in zip(upstream, tf.nest.flatten(slopes), strict=True)]
+                self.of_product = of_product = _joined(tf.nest.pack_sequence_as(self.result, of_pieces))
                 of_factor = of_product if kernel is None else tf.matmul(of_product, kernel, transpose_b=True)
-                return [of_product, of_factor, of_product][: 1 + len(given)]
+                return [*of_pieces, of_factor, of_product][: len(inputs)]
 
-            return tf.identity(result), gradient
+            return [tf.identity(x) for x in inputs[: len(pieces)]], gradient
 
-        return known(self.result, factor) if beside is None else known(self.result, factor, beside)
+        values = known(*pieces, factor) if beside is None else known(*pieces, factor, beside)
+        return tf.nest.pack_sequence_as(self.result, values)
 
 
 class _Kept:
@@ -145,19 +158,19 @@ def unroll(
         kernel_of = dict(zip(with_kernel, kernels, strict=True))
         here = [operation._replace(kernel=kernel_of.get(i)) for i, operation in enumerate(operations)]
 
-        def forward(t: tf.Tensor, state: Any) -> tuple[Any, Any, list[tf.Tensor]]:
+        def forward(t: tf.Tensor, state: Any) -> tuple[Any, Any, list[Any], list[tf.Tensor]]:
             recorders = [_Recorder(operation) for operation in here]
             after, outputs = step(state, tf.nest.map_structure(lambda x: x[t], inputs), weights, recorders)
             factors, results = [recorders[i].factor for i in with_kernel], [r.result for r in recorders]
-            return after, outputs, [*flatten(state), *factors, *results, *flatten(outputs)]
+            return after, outputs, results, [*flatten(state), *factors, *flatten(results), *flatten(outputs)]
 
         # Of this call only shapes count; nothing of it is left in the graph.
-        _, outputs, examples = forward(tf.constant(0), state)
+        _, outputs, form_of_results, examples = forward(tf.constant(0), state)
         structure.append(outputs)
         kept = _Kept(examples, num_steps)
 
         def body(t: tf.Tensor, state: Any, arrays: list[Any]) -> tuple[tf.Tensor, Any, list[Any]]:
-            after, _, values = forward(t, state)
+            after, _, _, values = forward(t, state)
             return t + 1, after, kept.write(arrays, t, values)
 
         _, after, arrays = tf.while_loop(
@@ -169,7 +182,8 @@ def unroll(
         values = kept.stacks(arrays)
         states, values = values[:size], values[size:]
         factors, values = values[:count], values[count:]
-        results, outputs = values[: len(here)], values[len(here) :]
+        pieces = len(flatten(form_of_results))
+        results, outputs = pack(form_of_results, values[:pieces]), values[pieces:]
 
         def gradient(*upstream: tf.Tensor) -> list[tf.Tensor]:
             of_after, of_outputs = list(upstream[:size]), upstream[size:]
@@ -180,7 +194,8 @@ def unroll(
             ) -> tuple[tf.Tensor, list[tf.Tensor], list[tf.Tensor], list[Any]]:
                 t = num_steps - 1 - i
                 sources = [[x[t] for x in states], [x[t] for x in flatten(inputs)], flatten(weights)]
-                replays = [_Replay(operation, x[t]) for operation, x in zip(here, results, strict=True)]
+                results_now = tf.nest.map_structure(lambda x: x[t], results)
+                replays = [_Replay(operation, x) for operation, x in zip(here, results_now, strict=True)]
                 with tf.GradientTape() as tape:
                     tape.watch([sources, [replay.result for replay in replays]])
                     before, now, small = (
@@ -198,7 +213,8 @@ def unroll(
                     by_step.write(arrays, t, [*of_inputs, *(replays[i].of_product for i in with_kernel)]),
                 )
 
-            by_step = _Kept([x[0] for x in (*flatten(inputs), *(results[i] for i in with_kernel))], num_steps)
+            products = [_joined(form_of_results[i]) for i in with_kernel]  # again only for their shapes
+            by_step = _Kept([*(x[0] for x in flatten(inputs)), *products], num_steps)
             _, of_before, of_weights, arrays = tf.while_loop(
                 lambda i, *_: i < num_steps,
                 backward,

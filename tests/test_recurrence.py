@@ -12,7 +12,7 @@ def _given(num_steps):
     return tf.nest.map_structure(
         lambda shape: tf.constant(rng.normal(size=shape, scale=0.7).astype(np.float32)),
         {
-            "kernels": [np.array([5, 4]), np.array([4, 3])],
+            "kernels": [np.array([5, 4]), np.array([4, 3]), np.array([4, 4])],
             "weights": {"bias": np.array([4]), "small": np.array([3, 2])},
             "state": (np.array([6, 3]), np.array([6, 2])),
             "inputs": [np.array([num_steps, 6, 4]), np.array([num_steps, 6, 2])],
@@ -21,21 +21,29 @@ def _given(num_steps):
 
 
 _SQUARE_ROOT = Activation(lambda x: tf.sqrt(1.0 + tf.square(x)), lambda y: tf.sqrt(1.0 - 1.0 / tf.square(y)))
+_HALVES = Activation(
+    lambda x: tf.split(tf.tanh(x * [1.0, 1.0, 2.0, 2.0]), 2, -1),
+    lambda ys: [gain * (1.0 - tf.square(y)) for gain, y in zip((1.0, 2.0), ys, strict=True)],
+)
 
 
 def _step(state, inputs, weights, operations):
-    """Products with an addend, an activation and neither, an activation alone, and state that is also an output."""
+    """Products with an addend, with activations of one and of two pieces, and neither, an activation alone; and state
+    that is also an output.
+    """
     first, second = state
-    through, plain, tanh = operations
+    through, plain, halves, tanh = operations
     hidden = through(tf.abs(tf.concat([first, second], -1)), tf.square(inputs[0]) + tf.square(weights["bias"]))
     first = tf.sin(plain(hidden)) + 0.5 * first
-    second = tanh(-tf.square(tf.matmul(first, weights["small"]) - inputs[1]))
+    left, right = halves(hidden)
+    second = tanh(-tf.square(tf.matmul(first, weights["small"]) - inputs[1])) + left * tf.reverse(tf.sin(right), [1])
     return (first, second), {"hidden": hidden, "second": second}
 
 
 def _operations(kernels):
     # The root's slope is told from its value where x > 0: the first kernel is made positive.
-    return [Operation(tf.abs(kernels[0]), _SQUARE_ROOT), Operation(kernels[1]), Operation(activation=TANH)]
+    with_kernel = [Operation(tf.abs(kernels[0]), _SQUARE_ROOT), Operation(kernels[1]), Operation(kernels[2], _HALVES)]
+    return [*with_kernel, Operation(activation=TANH)]
 
 
 def _in_loop(step, kernels, weights, state, inputs, num_steps):
@@ -43,10 +51,11 @@ def _in_loop(step, kernels, weights, state, inputs, num_steps):
 
 
 def _one_by_one(step, kernels, weights, state, inputs, num_steps):
-    first, second = tf.abs(kernels[0]), kernels[1]
+    first, second, third = tf.abs(kernels[0]), *kernels[1:]
     operations = [
         lambda x, y: tf.sqrt(1.0 + tf.square(x @ first + y)),
         lambda x: x @ second,
+        lambda x: (tf.tanh(x @ third[:, :2]), tf.tanh(2.0 * x @ third[:, 2:])),
         tf.tanh,
     ]
     made = []
