@@ -18,6 +18,7 @@ import tensorflow as tf
 from asr_tf.checks import check_positive
 from asr_tf.constraints import Constraint, SceneStatistics
 from asr_tf.kernel_gradients import later
+from asr_tf.update_loop import several_updates
 
 __all__ = ["BoundModel", "configurable_model"]
 
@@ -144,6 +145,7 @@ class BoundModel(keras.Model):
     seed: int
     estimator: str
     step: keras.Variable
+    train_function: Any  # Keras's
 
     def _counter(self, name: str) -> keras.Variable:
         return self.add_weight(
@@ -237,7 +239,12 @@ class BoundModel(keras.Model):
             right = tf.equal(inferred, tf.cast(data["count"], tf.int32))
             values["count_accuracy"] = tf.reduce_mean(tf.cast(right, tf.float32))
         self._means.update_state(values)
-        return {label: mean for label, mean in self._means.result().items() if label in values}
+        self._reported = tuple(values)
+        return self._reported_means()
+
+    def _reported_means(self) -> dict[str, tf.Tensor]:
+        """Means over the epoch so far, of what the last step that was traced reports."""
+        return {label: mean for label, mean in self._means.result().items() if label in self._reported}
 
     def _step_seed(self) -> tf.Tensor:
         return tf.stack([tf.cast(self.seed, tf.int32), tf.cast(self.step, tf.int32)])
@@ -274,10 +281,26 @@ class BoundModel(keras.Model):
         self.skipped_in_a_row.assign(
             tf.where(skip, self.skipped_in_a_row + 1, tf.zeros([], tf.int64))
         )
-        logs = self._update_metrics(loss, named, statistics, data)
-        logs["skipped_steps"] = tf.cast(self.skipped_steps, tf.float32)
-        logs["skipped_in_a_row"] = tf.cast(self.skipped_in_a_row, tf.float32)
-        return logs
+        self._update_metrics(loss, named, statistics, data)
+        return self._train_logs()
+
+    def _train_logs(self) -> dict[str, tf.Tensor]:
+        """What a training step reports, or the last of several."""
+        skipped = {"skipped_steps": self.skipped_steps, "skipped_in_a_row": self.skipped_in_a_row}
+        return self._reported_means() | {label: tf.cast(value, tf.float32) for label, value in skipped.items()}
+
+    def make_train_function(self, force: bool = False) -> None:
+        """As in Keras, but what XLA compiles is all updates of an execution and not one (see `several_updates`)."""
+        known = self.train_function
+        super().make_train_function(force)
+        if self.train_function is known:
+            return
+        compiled = self.jit_compile and not self.run_eagerly
+        alone = self.distribute_strategy.num_replicas_in_sync == 1
+        if compiled and alone and self.steps_per_execution > 1 and type(self).train_step is BoundModel.train_step:
+            self.train_function = several_updates(
+                self.train_step, self._train_logs, self.steps_per_execution, self.train_function
+            )
 
     def _apply(self, gradients: list[tf.Tensor], norms: tf.Tensor, skip: tf.Tensor) -> None:
         """Clips and applies gradients; where `skip`, applies zeros at rate zero, which moves nothing.
