@@ -17,7 +17,7 @@ from typing import Any
 
 import tensorflow as tf
 
-__all__ = ["Later", "hand_over", "later", "loop_starts"]
+__all__ = ["Later", "hand_over", "later", "loop_starts", "one_after"]
 
 # A kernel's gradient and its bias's, given what the ones beside the inputs are multiplied with.
 Compute = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
@@ -73,10 +73,15 @@ def hand_over(variables: Sequence[Any], compute: Compute) -> bool:
     return current is not None
 
 
+def one_after(*known: tf.Tensor) -> tf.Tensor:
+    """A scalar of value one that isn't known before the tensors are; NaN where the first number of one of them is."""
+    firsts = tf.add_n([tf.cast(tf.reshape(x, [-1])[0], tf.float32) for x in known])
+    # Always 1, but no compiler knows: x * 0 may be NaN.
+    return 1.0 + tf.minimum(tf.abs(firsts), 0.0)
+
+
 def loop_starts(upstream: Sequence[tf.Tensor]) -> None:
     """Says that the gradient of a loop begins, once its outputs' gradients are known."""
     current = _CURRENT.get()
     if current is not None:
-        # Always 1, but no compiler knows: x * 0 may be NaN.
-        known = tf.add_n([tf.cast(tf.reshape(x, [-1])[0], tf.float32) for x in upstream])
-        current.start(1.0 + tf.minimum(tf.abs(known), 0.0))
+        current.start(one_after(*upstream))

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 
 import tensorflow as tf
 
-from asr_tf.kernel_gradients import loop_starts
+from asr_tf.kernel_gradients import loop_starts, one_after
 
 __all__ = ["TANH", "Activation", "Apply", "Operation", "Step", "unroll"]
 
@@ -107,6 +107,11 @@ class _Replay:
 
         values = known(*pieces, factor) if beside is None else known(*pieces, factor, beside)
         return tf.nest.pack_sequence_as(self.result, values)
+
+
+def _rows(values: tf.Tensor) -> tf.Tensor:
+    """[T, B, N] to [T * B, N]."""
+    return tf.reshape(values, [-1, values.shape[-1]])
 
 
 class _Kept:
@@ -223,9 +228,11 @@ def unroll(
             )
             gradients = by_step.stacks(arrays)
             of_inputs, of_products = gradients[: len(gradients) - count], gradients[len(gradients) - count :]
+            # Not before the loop's end: what comes before the loop goes on meanwhile.
+            one = one_after(*of_before) if of_before else 1.0
             of_kernels = [
-                tf.matmul(*(tf.reshape(x, [-1, x.shape[-1]]) for x in pair), transpose_a=True)
-                for pair in zip(factors, of_products, strict=True)
+                tf.matmul(_rows(factor) * tf.cast(one, factor.dtype), _rows(of_product), transpose_a=True)
+                for factor, of_product in zip(factors, of_products, strict=True)
             ]
             return [*of_kernels, *of_weights, *of_before, *of_inputs]
 
