@@ -117,9 +117,14 @@ def _rows(values: tf.Tensor) -> tf.Tensor:
 class _Kept:
     """Tensors of every step in arrays of the graph, each tensor once however often it is given."""
 
-    def __init__(self, examples: Sequence[tf.Tensor], num_steps: int):
+    def __init__(self, examples: Sequence[tf.Tensor], num_steps: int, known: tf.Tensor):
         self._places: list[int] = []
-        self.arrays = [tf.TensorArray(x.dtype, num_steps, element_shape=x.shape) for x in examples]
+        first = tf.cast(tf.reshape(known, [-1])[0], tf.float32)
+        self.arrays = []
+        for i, x in enumerate(examples):
+            zero = tf.cast(tf.minimum(tf.abs((i + 1.0) * first), 0.0), x.dtype)
+            zeros = tf.fill(tf.concat([[num_steps], tf.shape(x)], 0), zero)
+            self.arrays.append(tf.TensorArray(x.dtype, num_steps, element_shape=x.shape).unstack(zeros))
 
     def write(self, arrays: Sequence[tf.TensorArray], t: tf.Tensor, values: Sequence[tf.Tensor]) -> list[Any]:
         """The arrays with the values of step t."""
@@ -172,7 +177,7 @@ def unroll(
         # Of this call only shapes count; nothing of it is left in the graph.
         _, outputs, form_of_results, examples = forward(tf.constant(0), state)
         structure.append(outputs)
-        kept = _Kept(examples, num_steps)
+        kept = _Kept(examples, num_steps, flat[0])
 
         def body(t: tf.Tensor, state: Any, arrays: list[Any]) -> tuple[tf.Tensor, Any, list[Any]]:
             after, _, _, values = forward(t, state)
@@ -219,7 +224,7 @@ def unroll(
                 )
 
             products = [_joined(form_of_results[i]) for i in with_kernel]  # again only for their shapes
-            by_step = _Kept([*(x[0] for x in flatten(inputs)), *products], num_steps)
+            by_step = _Kept([*(x[0] for x in flatten(inputs)), *products], num_steps, flat[0])
             _, of_before, of_weights, arrays = tf.while_loop(
                 lambda i, *_: i < num_steps,
                 backward,
