@@ -8,11 +8,12 @@ References:
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import tensorflow as tf
 
 from asr_tf.checks import check_choice, check_positive
-from asr_tf.sums import pixel_sum
+from asr_tf.sums import pixel_sum, sum_to
 
 __all__ = ["OBSERVATION_MODELS", "negative_log_likelihood"]
 
@@ -20,6 +21,20 @@ OBSERVATION_MODELS = ("bernoulli", "gaussian")
 
 # Keeps log(1 - canvas) finite in float32, where 1 - 1e-8 is 1.
 _CEILING = 1.0 - 1e-6
+
+
+@tf.custom_gradient
+def _bernoulli(
+    images: tf.Tensor, means: tf.Tensor
+) -> tuple[tf.Tensor, Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]]:
+    """-log p(x | mean), pixel by pixel, [..., H, W].  With respect to the means, its gradient takes one division."""
+
+    def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        of_images = upstream * (tf.math.log(1.0 - means) - tf.math.log(means))
+        of_means = upstream * (means - images) / (means * (1.0 - means))
+        return sum_to(of_images, images), sum_to(of_means, means)
+
+    return -(images * tf.math.log(means) + (1.0 - images) * tf.math.log(1.0 - means)), gradient
 
 
 def negative_log_likelihood(
@@ -54,6 +69,5 @@ def negative_log_likelihood(
         pixels = 0.5 * tf.square(error) + (math.log(scale) + 0.5 * math.log(2.0 * math.pi))
     else:
         check_positive("background", background)
-        means = tf.clip_by_value(canvases, background, _CEILING)
-        pixels = -(images * tf.math.log(means) + (1.0 - images) * tf.math.log(1.0 - means))
+        pixels = _bernoulli(images, tf.clip_by_value(canvases, background, _CEILING))
     return pixel_sum(pixels)

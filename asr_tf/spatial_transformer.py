@@ -21,6 +21,8 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
+from asr_tf.sums import sum_to
+
 __all__ = ["interpolate", "read_glimpses", "write_objects"]
 
 
@@ -47,14 +49,6 @@ def _slope(distance: tf.Tensor) -> tf.Tensor:
     """Derivative of the hat; at its top that of the right side."""
     one = tf.ones([], distance.dtype)
     return tf.where(tf.abs(distance) < 1.0, tf.where(distance < 0.0, one, -one), 0.0)
-
-
-def _sum_to(gradient: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
-    """Sums over the leading axes along which `like` was broadcast."""
-    if gradient.shape.is_fully_defined() and gradient.shape == like.shape:
-        return gradient
-    axes, _ = tf.raw_ops.BroadcastGradientArgs(s0=tf.shape(like), s1=tf.shape(gradient))
-    return tf.reshape(tf.reduce_sum(gradient, axes), tf.shape(like))
 
 
 @tf.custom_gradient
@@ -101,9 +95,9 @@ def interpolate(
             along_columns = upstream  # [..., M, N]
             moved_columns = tf.matmul(by_row, _slope(distance_of_columns()))
         return (
-            _sum_to(tf.matmul(hats_of_rows, of_by_row), values),
-            _sum_to(tf.reduce_sum(of_by_row * moved_rows, axis=-1), rows),
-            _sum_to(tf.reduce_sum(along_columns * moved_columns, axis=-2), columns),
+            sum_to(tf.matmul(hats_of_rows, of_by_row), values),
+            sum_to(tf.reduce_sum(of_by_row * moved_rows, axis=-1), rows),
+            sum_to(tf.reduce_sum(along_columns * moved_columns, axis=-2), columns),
         )
 
     return tf.matmul(by_row, _hat(distance_of_columns())), gradient

@@ -40,6 +40,30 @@ def test_gaussian_is_scipys():
     np.testing.assert_allclose(nll, expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("mode", ["eager", "xla"])
+def test_gradients_of_bernoulli_are_the_closed_form(mode):
+    images, canvases = data()
+    canvases = np.stack([canvases, canvases[::-1] ** 2, 1.5 * canvases])  # [K, B, H, W], some above 1
+    weights = np.arange(9, dtype=np.float32).reshape(3, 3) - 4.0  # [K, B]
+
+    def gradients():
+        with tf.GradientTape() as tape:
+            x, m = tf.constant(images), tf.constant(canvases)
+            tape.watch([x, m])
+            loss = tf.reduce_sum(weights * negative_log_likelihood(x, m))
+        return tape.gradient(loss, [x, m])
+
+    of_images, of_canvases = tf.function(gradients, jit_compile=True)() if mode == "xla" else gradients()
+    means, weight = np.minimum(canvases.astype(np.float64), 1.0 - 1e-6), weights[..., np.newaxis, np.newaxis]
+    # float32 has 1 - mean at the ceiling to a few per cent.
+    expected = weight * np.log((1 - means) / means)
+    np.testing.assert_allclose(of_images, expected.sum(0), rtol=2e-2, atol=1e-4)
+    inside = canvases < 1.0
+    expected = weight * ((1 - images) / (1 - means) - images / means)
+    np.testing.assert_allclose(of_canvases.numpy()[inside], expected[inside], rtol=1e-4, atol=1e-4)
+    assert (of_canvases.numpy()[~inside] == 0.0).all() and (~inside).any()
+
+
 @pytest.mark.parametrize("value", [0.0, 1.0, 2.5])
 def test_finite_with_finite_gradients_at_the_ends(value):
     canvas = tf.constant(value, shape=(1, 2, 2))
