@@ -115,16 +115,25 @@ def _rows(values: tf.Tensor) -> tf.Tensor:
 
 
 class _Kept:
-    """Tensors of every step in arrays of the graph, each tensor once however often it is given."""
+    """Tensors of every step in arrays of the graph, each tensor once however often it is given.
+
+    Args:
+        examples: of a step's tensors; only their shapes and dtypes count.
+        num_steps: T.
+        known: a tensor that is there before the loop, not empty.
+    """
 
     def __init__(self, examples: Sequence[tf.Tensor], num_steps: int, known: tf.Tensor):
         self._places: list[int] = []
-        first = tf.cast(tf.reshape(known, [-1])[0], tf.float32)
         self.arrays = []
+        first = tf.cast(tf.reshape(known, [-1])[0], tf.float32)
         for i, x in enumerate(examples):
-            zero = tf.cast(tf.minimum(tf.abs((i + 1.0) * first), 0.0), x.dtype)
-            zeros = tf.fill(tf.concat([[num_steps], tf.shape(x)], 0), zero)
-            self.arrays.append(tf.TensorArray(x.dtype, num_steps, element_shape=x.shape).unstack(zeros))
+            array = tf.TensorArray(x.dtype, num_steps, element_shape=x.shape)
+            # An array starts as zeros that XLA doesn't know to be those of another one, which it would copy.
+            if x.shape.is_fully_defined():
+                zero = tf.cast(tf.minimum(tf.abs((i + 1.0) * first), 0.0), x.dtype)
+                array = array.unstack(tf.fill([num_steps, *x.shape], zero))
+            self.arrays.append(array)
 
     def write(self, arrays: Sequence[tf.TensorArray], t: tf.Tensor, values: Sequence[tf.Tensor]) -> list[Any]:
         """The arrays with the values of step t."""
