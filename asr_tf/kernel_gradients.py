@@ -17,7 +17,7 @@ from typing import Any
 
 import tensorflow as tf
 
-__all__ = ["Later", "hand_over", "later", "loop_starts", "one_after"]
+__all__ = ["Later", "hand_over", "later", "loop_starts", "one_after", "zero_after"]
 
 # A kernel's gradient and its bias's, given what the ones beside the inputs are multiplied with.
 Compute = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
@@ -73,11 +73,16 @@ def hand_over(variables: Sequence[Any], compute: Compute) -> bool:
     return current is not None
 
 
-def one_after(*known: tf.Tensor) -> tf.Tensor:
-    """A scalar of value one that isn't known before the tensors are; NaN where the first number of one of them is."""
+def zero_after(*known: tf.Tensor) -> tf.Tensor:
+    """A scalar of value zero that isn't known before the tensors are; NaN where the first number of one of them is."""
     firsts = tf.add_n([tf.cast(tf.reshape(x, [-1])[0], tf.float32) for x in known])
-    # Always 1, but no compiler knows: x * 0 may be NaN.
-    return 1.0 + tf.minimum(tf.abs(firsts), 0.0)
+    # Always 0, but no compiler knows.  (So is x * 0, but for infinities, too, it is NaN.)
+    return tf.minimum(tf.abs(firsts), 0.0)
+
+
+def one_after(*known: tf.Tensor) -> tf.Tensor:
+    """A scalar of value one, otherwise as `zero_after`."""
+    return 1.0 + zero_after(*known)
 
 
 def loop_starts(upstream: Sequence[tf.Tensor]) -> None:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 
 import tensorflow as tf
 
-from asr_tf.kernel_gradients import loop_starts, one_after
+from asr_tf.kernel_gradients import loop_starts, one_after, zero_after
 
 __all__ = ["TANH", "Activation", "Apply", "Operation", "Step", "unroll"]
 
@@ -126,13 +126,13 @@ class _Kept:
     def __init__(self, examples: Sequence[tf.Tensor], num_steps: int, known: tf.Tensor):
         self._places: list[int] = []
         self.arrays = []
-        first = tf.cast(tf.reshape(known, [-1])[0], tf.float32)
+        first = tf.reshape(known, [-1])[0]
         for i, x in enumerate(examples):
             array = tf.TensorArray(x.dtype, num_steps, element_shape=x.shape)
             # An array starts as zeros that XLA doesn't know to be those of another one, which it would copy.
             if x.shape.is_fully_defined():
-                zero = tf.cast(tf.minimum(tf.abs((i + 1.0) * first), 0.0), x.dtype)
-                array = array.unstack(tf.fill([num_steps, *x.shape], zero))
+                zero = zero_after((i + 1) * first)
+                array = array.unstack(tf.fill([num_steps, *x.shape], tf.cast(zero, x.dtype)))
             self.arrays.append(array)
 
     def write(self, arrays: Sequence[tf.TensorArray], t: tf.Tensor, values: Sequence[tf.Tensor]) -> list[Any]:
