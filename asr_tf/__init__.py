@@ -38,10 +38,10 @@ if TYPE_CHECKING:
         SigmoidNormal,
         TanhNormal,
     )
-    from asr_tf.evaluation import evaluate
-    from asr_tf.model import ASRModel
-    from asr_tf.run_folder import restore_model
-    from asr_tf.training import train
+    from asr_tf.models.asr_model import ASRModel
+    from asr_tf.runs.evaluate import evaluate
+    from asr_tf.runs.run_folder import restore_model
+    from asr_tf.training.fit import train
 
 __all__ = [
     "AIRScenePrior",
@@ -76,7 +76,7 @@ __all__ = [
 # Public name -> the module that it comes from; type checkers read the imports above instead.
 _HOMES = {
     "AIRScenePrior": "asr_tf.distributions",
-    "ASRModel": "asr_tf.model",
+    "ASRModel": "asr_tf.models.asr_model",
     "AggregateCount": "asr_tf.constraints",
     "AutoregressiveScenePrior": "asr_tf.distributions",
     "Constraint": "asr_tf.constraints",
@@ -95,11 +95,11 @@ _HOMES = {
     "SizeInterval": "asr_tf.constraints",
     "TanhNormal": "asr_tf.distributions",
     "TightWindows": "asr_tf.constraints",
-    "evaluate": "asr_tf.evaluation",
+    "evaluate": "asr_tf.runs.evaluate",
     "evaluation_dataset": "asr_tf.data",
     "load_scenes": "asr_tf.data",
-    "restore_model": "asr_tf.run_folder",
-    "train": "asr_tf.training",
+    "restore_model": "asr_tf.runs.run_folder",
+    "train": "asr_tf.training.fit",
     "training_dataset": "asr_tf.data",
 }
 

@@ -11,7 +11,10 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["check_choice", "check_images", "check_positive", "check_range", "check_whole"]
+__all__ = ["CHANNELS", "check_choice", "check_images", "check_positive", "check_range", "check_whole"]
+
+CHANNELS = {1: "grey", 3: "RGB"}
+"""What images may be: number of channels C to what they hold."""
 
 
 def check_choice(name: str, value: Any, choices: Iterable[Any]) -> Any:
@@ -62,22 +65,24 @@ def check_whole(name: str, value: Any, low: int = 1) -> Any:
 
 
 def check_images(
-    images: Any, canvas_size: Sequence[int] | None = None, name: str = "images"
+    images: Any, canvas_size: Sequence[int] | None = None, name: str = "images", channels: int | None = None
 ) -> np.ndarray:
-    """Returns images as float32 [N, H, W, 1] in [0, 1], the same array where they are such already.
+    """Returns images as float32 [N, H, W, C] in [0, 1], the same array where they are such already.
 
     Args:
-        images: array [N, H, W, 1]; uint8 in [0, 255] or floating point in [0, 1].
+        images: array [N, H, W, C] with C = 1 (grey) or 3 (RGB); uint8 in [0, 255] or floating point in [0, 1].
         canvas_size: the (H, W) that is wanted, or None for any.
         name: what the messages call the array.
+        channels: the C that is wanted, or None for either.
 
     Raises:
         TypeError: wrong dtype.
         ValueError: wrong rank, channel count or size, no image, NaN, or values outside the range.
     """
     images = np.asarray(images)
-    if images.ndim != 4 or images.shape[-1] != 1:
-        raise ValueError(f"{name} must have shape [N, H, W, 1] (grey), got {list(images.shape)}.")
+    if images.ndim != 4 or images.shape[-1] not in (CHANNELS if channels is None else (channels,)):
+        wanted = " or ".join(f"[N, H, W, {c}] ({CHANNELS[c]})" for c in CHANNELS if channels in (None, c))
+        raise ValueError(f"{name} must have shape {wanted}, got {list(images.shape)}.")
     if images.size == 0:
         raise ValueError(f"{name} must hold at least one image of one pixel or more, got shape {list(images.shape)}.")
     if canvas_size is not None and tuple(images.shape[1:3]) != tuple(canvas_size):

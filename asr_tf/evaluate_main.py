@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from absl import flags
 
-from asr_tf import command_line
+from asr_tf.runs import command_line
 
 __all__ = ["run"]
 
@@ -48,8 +48,8 @@ def _check() -> None:
 
 
 def _main() -> None:
-    from asr_tf import evaluation
-    from asr_tf.run_folder import RunFolder
+    from asr_tf.runs import evaluate as evaluation
+    from asr_tf.runs.run_folder import RunFolder
 
     folder = RunFolder(_FLAGS.workdir)
     report = evaluation.evaluate(folder.path, data_dir=_FLAGS.data_dir, manual_dir=_FLAGS.manual_dir)

@@ -11,7 +11,7 @@ from typing import Any
 
 from absl import flags
 
-from asr_tf import command_line
+from asr_tf.runs import command_line
 
 __all__ = ["run"]
 
@@ -58,8 +58,8 @@ def _main() -> None:
     import numpy as np
     from PIL import Image
 
-    from asr_tf import tiles
-    from asr_tf.run_folder import RunFolder, replacing, restore_model
+    from asr_tf.evaluation import tiles
+    from asr_tf.runs.run_folder import RunFolder, replacing, restore_model
 
     folder = RunFolder(_FLAGS.workdir)
     folder.check_is_run()

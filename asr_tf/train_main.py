@@ -13,7 +13,7 @@ import math
 
 from absl import flags
 
-from asr_tf import command_line, configuration
+from asr_tf.runs import command_line, configuration
 
 __all__ = ["run"]
 
@@ -78,9 +78,9 @@ def _check() -> None:
 
 
 def _main() -> None:
-    from asr_tf import training
-    from asr_tf.callbacks import headline
-    from asr_tf.run_folder import RunFolder
+    from asr_tf.runs.run_folder import RunFolder
+    from asr_tf.training import fit
+    from asr_tf.training.callbacks import headline
 
     # A run's config.gin lies beside the note of where its modules are.
     runs = [RunFolder(configuration.find_file(name).parent) for name in _FLAGS.gin_files]
@@ -94,7 +94,7 @@ def _main() -> None:
             raise configuration.ConfigurationError(
                 f"{setting} is bound to {bound!r}, but the flag decides: give --{name}={bound}."
             )
-    info = training.train(_FLAGS.workdir, **given)
+    info = fit.train(_FLAGS.workdir, **given)
     was = "was finished already" if info.get("already_finished") else "finished"
     print(
         f"Training {was}: {info['train_seconds'] / 60.0:.1f} minutes of training; {headline(info['last_report'])}.\n"

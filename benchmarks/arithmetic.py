@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Sequence
 
 from asr_tf.constraints import TightWindows
-from asr_tf.model import ASRModel
+from asr_tf.models.asr_model import ASRModel
 
 __all__ = ["inference_flops", "training_step_flops"]
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from asr_tf.model import ASRModel
+from asr_tf.models.asr_model import ASRModel
 
 __all__ = ["BANDWIDTH_BYTES", "bandwidth_turn", "product_turns"]
 

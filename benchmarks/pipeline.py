@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from asr_tf.constraints import AggregateCount, CountInSet, TightWindows
 from asr_tf.data import Scenes, training_dataset
-from asr_tf.model import ASRModel
+from asr_tf.models.asr_model import ASRModel
 from benchmarks import command
 
 NUM_RUNS = 7

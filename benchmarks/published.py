@@ -14,8 +14,8 @@ import tensorflow as tf
 
 from asr_tf.constraints import AggregateCount, CountInSet, TightWindows
 from asr_tf.data import Scenes, training_dataset
-from asr_tf.model import ASRModel
-from asr_tf.optimizer import PackedAdam
+from asr_tf.fast.optimizer import PackedAdam
+from asr_tf.models.asr_model import ASRModel
 
 __all__ = ["STEPS_PER_EXECUTION", "build", "compiled", "dataset", "images", "with_count"]
 

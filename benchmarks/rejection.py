@@ -77,8 +77,8 @@ def measure(workdir: pathlib.Path | None) -> tuple[dict[str, Any], dict[str, np.
         figures.setdefault("standard_error", {})[f"{side:g}"] = [error for _, error in shares]
     if workdir is None:
         return figures, {}
-    from asr_tf import run_folder
     from asr_tf.constraints import DisjointBoxes
+    from asr_tf.runs import run_folder
 
     model, info = run_folder.restore_model(workdir)
     drawn = {key: np.asarray(value) for key, value in model.sample(1000, seed=(0, 0)).items()}
@@ -97,7 +97,7 @@ def draw(figures: dict[str, Any], drawn: dict[str, np.ndarray], path: pathlib.Pa
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    from asr_tf import tiles
+    from asr_tf.evaluation import tiles
 
     figure = Figure(figsize=(11, 4), dpi=100)
     FigureCanvasAgg(figure)

@@ -139,7 +139,9 @@ def run_cell(
     """
     import gin
 
-    from asr_tf import configuration, evaluation, training
+    from asr_tf.runs import configuration
+    from asr_tf.runs import evaluate as evaluation
+    from asr_tf.training import fit
 
     name = "_".join([*cell, f"seed{seed}", f"{minutes:g}min"])
     if bindings:
@@ -147,7 +149,7 @@ def run_cell(
     workdir = str(runs / name)
     configuration.parse(cell.gin_files, [*cell.settings(minutes), *bindings])
     settings = _digest(gin.config_str())
-    training.train(workdir, seed=seed, max_minutes=minutes, manual_dir=str(data))
+    fit.train(workdir, seed=seed, max_minutes=minutes, manual_dir=str(data))
     report = evaluation.evaluate(workdir, manual_dir=str(data))
     reports = [json.loads(line) for line in (runs / name / "metrics.jsonl").read_text().splitlines()]
     row = {"cell": cell.name, "seed": seed, "minutes": minutes, "settings": settings, **report}
@@ -176,7 +178,8 @@ def _draw_samples(workdir: str, path: pathlib.Path) -> None:
     import numpy as np
     from PIL import Image
 
-    from asr_tf import run_folder, tiles
+    from asr_tf.evaluation import tiles
+    from asr_tf.runs import run_folder
 
     model, _ = run_folder.restore_model(workdir)
     drawn = {key: np.asarray(value) for key, value in model.sample(_SHOWN, seed=(0, 0)).items()}

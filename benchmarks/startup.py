@@ -15,7 +15,7 @@ import tempfile
 import time
 from typing import Any
 
-from asr_tf.compile_cache import VARIABLE, kept_programs
+from asr_tf.fast.compile_cache import VARIABLE, kept_programs
 from benchmarks import command
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]

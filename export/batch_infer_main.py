@@ -16,7 +16,7 @@ import sys
 
 from absl import flags
 
-from asr_tf import command_line
+from asr_tf.runs import command_line
 
 __all__ = ["run"]
 

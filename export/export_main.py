@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from absl import flags
 
-from asr_tf import command_line
+from asr_tf.runs import command_line
 
 __all__ = ["run"]
 

@@ -16,9 +16,9 @@ import tensorflow as tf
 from asr_tf import version as asr_version
 from asr_tf.checks import check_choice
 from asr_tf.export import artifact
-from asr_tf.run_folder import RunFolder, restore_model
-from asr_tf.scene_model import SceneModel
-from asr_tf.serving import ServedModel, to_tflite
+from asr_tf.models.scene_model import SceneModel
+from asr_tf.runs.run_folder import RunFolder, restore_model
+from asr_tf.serving.served_model import ServedModel, to_tflite
 
 __all__ = ["GOLDEN_BATCHES", "export_model", "export_run"]
 

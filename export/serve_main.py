@@ -17,7 +17,7 @@ from typing import Any
 
 from absl import flags
 
-from asr_tf import command_line
+from asr_tf.runs import command_line
 
 __all__ = ["run"]
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from asr_tf.inference import Inference
+from asr_tf.models.inference import Inference
 from benchmarks import arithmetic, command, growth, kernels, published, quality
 
 SETTINGS = [

@@ -10,7 +10,7 @@ from asr_tf import checks
     ("images", "error", "parts"),
     [
         (np.zeros((50, 50)), ValueError, ["[N, H, W, 1]", "[50, 50]"]),
-        (np.zeros((2, 50, 50, 3)), ValueError, ["[N, H, W, 1]", "[2, 50, 50, 3]"]),
+        (np.zeros((2, 50, 50, 4)), ValueError, ["[N, H, W, 1] (grey) or [N, H, W, 3] (RGB)", "[2, 50, 50, 4]"]),
         (np.zeros((0, 50, 50, 1)), ValueError, ["at least one image"]),
         (np.zeros((2, 28, 50, 1)), ValueError, ["50 x 50", "28 x 50"]),
         (np.zeros((2, 50, 50, 1), np.int32), TypeError, ["uint8", "int32"]),

@@ -3,8 +3,11 @@ from __future__ import annotations
 import pytest
 import testing_model
 
-from asr_tf import configuration, evaluate_main, evaluation, training
-from asr_tf.run_folder import RunFolderError
+from asr_tf import evaluate_main
+from asr_tf.runs import configuration
+from asr_tf.runs import evaluate as evaluation
+from asr_tf.runs.run_folder import RunFolderError
+from asr_tf.training import fit
 
 
 @pytest.fixture
@@ -12,7 +15,7 @@ def run(tmp_path, monkeypatch):
     """A finished run of the tiny model, and an evaluation that tells how it was called."""
     testing_model.install(monkeypatch)
     configuration.parse([], ["data.name = 'tiny'", "train.num_steps = 1", "train.jit_compile = False"])
-    training.train(str(tmp_path / "run"), manual_dir="/originals", data_dir="/prepared")
+    fit.train(str(tmp_path / "run"), manual_dir="/originals", data_dir="/prepared")
     calls = []
 
     def evaluate(workdir, data_dir, manual_dir):

@@ -9,8 +9,9 @@ import keras
 import numpy as np
 import pytest
 
-from asr_tf import configuration, run_folder, training
 from asr_tf.data import Scenes
+from asr_tf.runs import configuration, run_folder
+from asr_tf.training import fit
 
 MODELS = [name for name in configuration.available_files() if name.startswith("models/")]
 SCENES = [name for name in configuration.available_files() if name.startswith("scenes/")]
@@ -41,12 +42,12 @@ def few_scenes(monkeypatch):
         boxes = np.tile(np.array([[[0.25, 0.25, 0.625, 0.55]]], np.float32), (8, 1, 1))
         return Scenes(images, counts=np.ones(8, np.int32), boxes=boxes)
 
-    monkeypatch.setattr(training.DataSource, "load", load)
+    monkeypatch.setattr(fit.DataSource, "load", load)
 
 
 def train(workdir, *files):
     configuration.parse(files, TINY)
-    return training.train(str(workdir))
+    return fit.train(str(workdir))
 
 
 def test_there_are_the_three_models_and_scenes_for_each_data_set():
@@ -82,7 +83,7 @@ def test_the_quickstart_runs_two_steps(tmp_path):
 def test_every_file_of_scenes_names_its_data_and_rules_that_can_hold(scenes):
     configuration.parse(["models/asr.gin", scenes])
     assert gin.query_parameter("data.name")
-    model = training.build_model(canvas_size=(16, 20), seed=0)
+    model = fit.build_model(canvas_size=(16, 20), seed=0)
     assert model.constraints
     largest = max(max(rule.counts) for rule in model.constraints if hasattr(rule, "counts"))
     assert largest <= model.num_steps
@@ -91,29 +92,29 @@ def test_every_file_of_scenes_names_its_data_and_rules_that_can_hold(scenes):
 def test_a_rule_that_cannot_hold_is_refused(tmp_path):
     configuration.parse(["models/asr.gin", "scenes/mnist_count13.gin"], [*TINY, "CountInSet.counts = (1, 7)"])
     with pytest.raises(ValueError, match="7"):
-        training.train(str(tmp_path))
+        fit.train(str(tmp_path))
 
 
 def test_a_real_run_resumes_to_the_same_weights(tmp_path, monkeypatch):
     """Interrupted half way and resumed, against a run that never stopped."""
     files = ("models/asr.gin", "scenes/mnist_count13.gin")
     bindings = [*TINY, "train.steps_per_execution = 1", "train.images_every_reports = 0"]
-    monkeypatch.setattr(training, "validation_metrics", lambda *_: {})
+    monkeypatch.setattr(fit, "validation_metrics", lambda *_: {})
     configuration.parse(files, bindings)
-    training.train(str(tmp_path / "whole"))
+    fit.train(str(tmp_path / "whole"))
     with monkeypatch.context() as interrupted:
-        plain = training.callbacks.Clock.on_train_batch_end
+        plain = fit.callbacks.Clock.on_train_batch_end
 
         def stop(self, batch, logs=None):
             plain(self, batch, logs)
             raise KeyboardInterrupt
 
-        interrupted.setattr(training.callbacks.Clock, "on_train_batch_end", stop)
+        interrupted.setattr(fit.callbacks.Clock, "on_train_batch_end", stop)
         configuration.parse(files, bindings)
         with pytest.raises(KeyboardInterrupt, match="at step 1, which is saved"):
-            training.train(str(tmp_path / "parts"))
+            fit.train(str(tmp_path / "parts"))
     configuration.parse(files, bindings)
-    training.train(str(tmp_path / "parts"))
+    fit.train(str(tmp_path / "parts"))
     whole, _ = run_folder.restore_model(tmp_path / "whole")
     parts, _ = run_folder.restore_model(tmp_path / "parts")
     for a, b in zip(whole.variables, parts.variables, strict=True):

@@ -7,9 +7,10 @@ import gin
 import numpy as np
 import pytest
 
-from asr_tf import configuration, training
 from asr_tf import constraints as rules
 from asr_tf.data import Scenes, multi_object
+from asr_tf.runs import configuration
+from asr_tf.training import fit
 from benchmarks import ablation, rejection, reproduce, results_page
 
 TINY = (
@@ -109,7 +110,7 @@ def test_a_tiny_run_adds_its_line(tmp_path, monkeypatch):
         boxes = np.tile(np.array([[[0.25, 0.25, 0.625, 0.55]]], np.float32), (8, 1, 1))
         return Scenes(images, counts=np.ones(8, np.int32), boxes=boxes)
 
-    monkeypatch.setattr(training.DataSource, "load", load)
+    monkeypatch.setattr(fit.DataSource, "load", load)
     monkeypatch.setattr(reproduce, "PICTURES", tmp_path / "pictures")
     output = tmp_path / "results" / "cells.jsonl"
     cell = reproduce.Cell.parse("asr/mnist/count13")

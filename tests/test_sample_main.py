@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import testing_model
 
-from asr_tf import configuration, sample_main, training
-from asr_tf.run_folder import RunFolderError
+from asr_tf import sample_main
+from asr_tf.runs import configuration
+from asr_tf.runs.run_folder import RunFolderError
+from asr_tf.training import fit
 
 
 @pytest.fixture
@@ -13,7 +15,7 @@ def workdir(tmp_path, monkeypatch):
     """A finished run of the tiny model."""
     testing_model.install(monkeypatch)
     configuration.parse([], ["data.name = 'tiny'", "train.num_steps = 1", "train.jit_compile = False"])
-    training.train(str(tmp_path / "run"))
+    fit.train(str(tmp_path / "run"))
     return tmp_path / "run"
 
 

@@ -7,9 +7,10 @@ import gin
 import pytest
 import testing_model
 
-from asr_tf import train_main, training
-from asr_tf.configuration import ConfigurationError
-from asr_tf.run_folder import RunFolder, RunFolderError
+from asr_tf import train_main
+from asr_tf.runs.configuration import ConfigurationError
+from asr_tf.runs.run_folder import RunFolder, RunFolderError
+from asr_tf.training import fit
 
 TINY = "train.num_steps = 2\ntrain.batch_size = 4\ntrain.jit_compile = False\ndata.name = 'tiny'\n"
 
@@ -78,7 +79,7 @@ def test_a_saved_configuration_finds_its_modules(gin_file, tmp_path, monkeypatch
 def test_two_at_once_in_a_folder_are_kept_apart(gin_file, tmp_path):
     run = tmp_path / "run"
     with RunFolder(run).only_one(), pytest.raises(RunFolderError, match="another asr_train is at work in"):
-        training.train(run)
+        fit.train(run)
 
 
 def test_bindings_win_over_files_and_may_be_repeated(gin_file, tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from asr_tf.model import ASRModel
+from asr_tf.models.asr_model import ASRModel
 
 TINY = {
     "canvas_size": (12, 14),

@@ -8,8 +8,8 @@ import numpy as np
 from testing_asr_model import TINY, tiny
 
 from asr_tf.export import exporter
-from asr_tf.model import ASRModel
-from asr_tf.run_folder import Checkpoints, RunFolder
+from asr_tf.models.asr_model import ASRModel
+from asr_tf.runs.run_folder import Checkpoints, RunFolder
 
 CANVAS_SIZE = TINY["canvas_size"]
 SETTINGS = {name: value for name, value in TINY.items() if name != "canvas_size"}

@@ -6,8 +6,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from asr_tf import run_folder, training
 from asr_tf.data import Scenes
+from asr_tf.runs import run_folder
+from asr_tf.training import fit
 
 CANVAS = (6, 8)
 
@@ -89,11 +90,11 @@ class TinyModel(keras.Model):
 
 def install(monkeypatch):
     """Puts the stand-ins for data, model and validation into the package."""
-    monkeypatch.setattr(training.DataSource, "load", lambda *_, **__: tiny_scenes())
-    for module in (training, run_folder):
+    monkeypatch.setattr(fit.DataSource, "load", lambda *_, **__: tiny_scenes())
+    for module in (fit, run_folder):
         monkeypatch.setattr(module, "build_model", TinyModel)
     metrics = {"count_accuracy": 0.5, "mean_iou": 0.25}
-    monkeypatch.setattr(training, "validation_metrics", lambda *_: dict(metrics))
+    monkeypatch.setattr(fit, "validation_metrics", lambda *_: dict(metrics))
 
 
 def run_command(main, *arguments):

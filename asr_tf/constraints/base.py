@@ -21,7 +21,7 @@ import numpy as np
 import tensorflow as tf
 
 from asr_tf.checks import check_whole
-from asr_tf.sums import running_sum
+from asr_tf.distributions.sums import running_sum
 
 __all__ = ["Constraint", "SceneStatistics", "pairs_present", "sides_px", "steps_present"]
 

@@ -24,7 +24,7 @@ from asr_tf.constraints.base import (
     sides_px,
     steps_present,
 )
-from asr_tf.sums import running_sum
+from asr_tf.distributions.sums import running_sum
 
 __all__ = ["InsideCanvas", "SharedSize", "SizeInterval", "TightWindows"]
 

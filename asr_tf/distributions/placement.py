@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from asr_tf.distributions.gaussian import normal_log_prob
-from asr_tf.sums import running_sum
+from asr_tf.distributions.sums import running_sum
 
 __all__ = ["cell_centres", "normal_cell_logits", "placement_log_prob", "sample_placement"]
 

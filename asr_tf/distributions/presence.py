@@ -22,7 +22,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 from tensorflow_probability import distributions as tfd
 
-from asr_tf.sums import running_sum
+from asr_tf.distributions.sums import running_sum
 
 __all__ = [
     "PresenceCode",

@@ -25,7 +25,7 @@ import tensorflow as tf
 from asr_tf.export.artifact import version_folder
 
 from asr_tf.data import Scenes, load_scenes
-from asr_tf.metrics import match_boxes
+from asr_tf.evaluation.metrics import match_boxes
 
 __all__ = ["Score", "build_classifier", "label_objects", "score", "train_classifier"]
 

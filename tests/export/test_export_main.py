@@ -5,7 +5,7 @@ from absl import flags
 from testing_model import run_command
 
 from asr_tf.export import artifact, check_main, export_main, exporter
-from asr_tf.run_folder import RunFolderError
+from asr_tf.runs.run_folder import RunFolderError
 
 
 def test_flags_arrive(monkeypatch, tmp_path, capsys):

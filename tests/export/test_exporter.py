@@ -10,7 +10,7 @@ import tensorflow as tf
 import testing_export
 
 from asr_tf.export import artifact, exporter
-from asr_tf.run_folder import RunFolder
+from asr_tf.runs.run_folder import RunFolder
 
 
 def card_of(folder):

@@ -14,7 +14,7 @@ import testing_server
 from testing_served import CANVAS, NUM_STEPS, random_images, write_version
 from testing_server import PREDICT
 
-from asr_tf.client import Inference, Scenes
+from asr_tf.serving.client import Inference, Scenes
 
 
 @pytest.fixture(scope="module")

@@ -16,8 +16,8 @@ from absl import flags as flags_module
 from testing_model import run_command
 from testing_served import break_version, random_images, write_version
 
-from asr_tf.client import Client
 from asr_tf.export import serve_main
+from asr_tf.serving.client import Client
 
 
 def _start(export_dir, *flags):

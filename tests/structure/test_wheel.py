@@ -120,7 +120,7 @@ def test_requirements_are_bounded(unpacked):
 
 def test_gin_files_are_found_by_name_from_any_folder(unpacked, tmp_path):
     code = (
-        "import asr_tf, importlib.resources as r; from asr_tf import configuration as c;"
+        "import asr_tf, importlib.resources as r; from asr_tf.runs import configuration as c;"
         f"assert asr_tf.__file__.startswith({str(unpacked)!r}), asr_tf.__file__;"
         "print(*c.available_files());"
         "[c.find_file(name).read_text() for name in c.available_files()];"

@@ -1,0 +1,32 @@
+"""Which model a run trains: one of scenes, or the plain autoencoder; the gin root `model`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import gin
+
+from asr_tf.checks import check_choice
+from asr_tf.models.asr_model import ASRModel
+from asr_tf.models.bound_model import BoundModel
+from asr_tf.models.image_vae import ImageVAE
+
+__all__ = ["build_model"]
+
+_KINDS = {"scenes": ASRModel, "vae": ImageVAE}
+
+
+@gin.configurable("model", denylist=["canvas_size", "seed"])
+def build_model(canvas_size: Sequence[int], seed: int, kind: str = "scenes") -> BoundModel:
+    """The configured model, with initial weights.
+
+    Args:
+        canvas_size: (H, W) in pixels.
+        seed: of the initial weights and of training's randomness.
+        kind: "scenes" (`ASRModel`) or "vae" (`ImageVAE`); each has a gin root of its own for the rest.
+
+    Raises:
+        ValueError: an unknown kind.
+    """
+    check_choice("model.kind", kind, list(_KINDS))
+    return _KINDS[kind](canvas_size=canvas_size, seed=seed)

@@ -1,0 +1,215 @@
+"""Holds a trained model against scenes that it has not seen: numbers, pictures, `report.json`.
+
+Contract: `report.json` is replaced as a whole, holds plain JSON, and leaves out what isn't known.
+A number that isn't finite is written as null, is named under `not_finite`, and a warning is logged.
+The numbers themselves come from `asr_tf.evaluation.measurement`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import pathlib
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import gin
+import keras
+import matplotlib
+import numpy as np
+import scipy
+import tensorflow as tf
+import tensorflow_probability as tfp
+from absl import logging
+
+from asr_tf import checks
+from asr_tf.evaluation import plots
+from asr_tf.fast import compile_cache
+from asr_tf.constraints import Constraint
+from asr_tf.data import DataSource, Scenes, has_own_splits
+from asr_tf.evaluation.measurement import measure, validation_metrics
+from asr_tf.runs.run_folder import RunFolder, restore_model, write_whole
+from asr_tf.version import __version__
+
+__all__ = ["evaluate", "validation_metrics"]
+
+_SHOWN_SCENES, _SHOWN_STEP_BY_STEP, _SHOWN_SAMPLES = 16, 4, 32
+
+
+def evaluate(
+    workdir: str | os.PathLike[str], data_dir: str | None = None, manual_dir: str | None = None, **settings: Any
+) -> dict[str, Any]:
+    """Evaluates a run on the test split of its data set; writes `report.json` and `figures/`.
+
+    Replaces the process's gin bindings by those of the run's config.gin, which also set what isn't given here.
+
+    Args:
+        workdir: folder of the run.
+        data_dir: prepared data sets; None for the run's own.
+        manual_dir: original files; None for the run's own.
+        **settings: of the gin root `evaluate`, see `_evaluate`: `rules`, `batch_size`, `num_samples`, `num_particles`,
+            `num_likelihood_images`, `seed`.
+
+    Returns:
+        The contents of `report.json`, see `measure`, and on top of that `train_seconds`, `train_steps`, `data_set`,
+        `model`, `seeds`, `versions`, `machine` and `evaluate_seconds`.
+
+    Raises:
+        ValueError: the folder holds no run that can be read, the images aren't those that the run began with, or an
+            argument is out of range.
+    """
+    folder = RunFolder(workdir)
+    folder.check_is_run()
+    folder.check_writable()
+    start = time.perf_counter()
+    model, info = restore_model(folder.path)  # from here on gin holds the run's bindings
+    folders = data_dir or info.get("data_dir"), manual_dir or info.get("manual_dir")
+    report = _evaluate(folder, model, info, *folders, **settings)
+    report["evaluate_seconds"] = time.perf_counter() - start
+    report = _json_ready(report)
+    write_whole(folder.report, json.dumps(report, indent=2, allow_nan=False) + "\n")
+    return report
+
+
+@gin.configurable("evaluate", denylist=["folder", "model", "info", "data_dir", "manual_dir"])
+def _evaluate(
+    folder: RunFolder,
+    model: Any,
+    info: Mapping[str, Any],
+    data_dir: str | None,
+    manual_dir: str | None,
+    *,
+    rules: Sequence[Constraint] = (),
+    batch_size: int = 200,
+    num_samples: int = 1000,
+    num_particles: int = 20,
+    num_likelihood_images: int = 200,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """What gin configures of `evaluate`.
+
+    Args:
+        folder: of the run, whose configuration is parsed.
+        model, info: as `restore_model` gives them.
+        data_dir: prepared data sets; None for TFDS's default.
+        manual_dir: original files; None where none are needed.
+        rules: what sampled scenes are held against.
+        batch_size: images at once, which bounds the memory.
+        num_samples: scenes to sample.
+        num_particles: K of the importance-weighted log-likelihood.
+        num_likelihood_images: the first so many test images take part in that; 0 for none.
+        seed: of every random number.
+    """
+    source = DataSource()
+    if source.name == "image_folder" and not has_own_splits(source.path or ""):
+        training_scenes = source.load("train")
+        folder.check_same_images(training_scenes.canvas_size, training_scenes.fingerprint())
+    scenes = source.load("test", data_dir, manual_dir)
+    report, outputs = measure(
+        model,
+        scenes,
+        rules=rules,
+        batch_size=batch_size,
+        num_samples=num_samples,
+        num_particles=num_particles,
+        num_likelihood_images=num_likelihood_images,
+        seed=seed,
+    )
+    # Of the checkpoint that was read: where the newest is damaged, run.json is ahead of it.
+    steps = int(keras.ops.convert_to_numpy(model.step))
+    history = folder.read_metrics()
+    _draw_figures(folder.figures, model, scenes, report, outputs, history)
+    report.update(
+        {
+            "train_seconds": info["train_seconds"] if steps == info["steps"] else None,
+            "train_steps": steps,
+            "data_set": source.name,
+            "model": model.description(),
+            "seeds": {"train": info["seed"], "evaluate": seed},
+            "versions": _versions(),
+            "machine": {"cpu_count": compile_cache.usable_cpus(), "platform": platform.platform()},
+        }
+    )
+    return report
+
+
+def _draw_figures(
+    folder: pathlib.Path,
+    model: Any,
+    scenes: Scenes,
+    report: Mapping[str, Any],
+    outputs: Mapping[str, Mapping[str, np.ndarray]],
+    history: Sequence[Mapping[str, Any]],
+) -> None:
+    """Writes figures/*.png; those of an earlier evaluation go, also where there is no new one."""
+    folder.mkdir(exist_ok=True)
+
+    def reconstructions(rows: np.ndarray) -> plots.Figure:
+        return plots.reconstructions(
+            scenes.images[rows] / 255.0,
+            {name: values[rows] for name, values in outputs["inferred"].items()},
+            None if scenes.counts is None else scenes.counts[rows],
+            None if scenes.boxes is None else scenes.boxes[rows],
+        )
+
+    # Test splits may be sorted by count: scenes from all over it are shown.
+    spread = np.unique(np.linspace(0, len(scenes) - 1, _SHOWN_SCENES).astype(int))
+    shown = {name: values[:_SHOWN_SAMPLES] for name, values in outputs["sampled"].items()}
+    figures = {
+        "reconstructions": reconstructions(spread),
+        "samples": plots.samples(shown["images"], shown.get("boxes"), shown.get("count")),
+    }
+    if model.finds_objects:
+        images = checks.check_images(scenes.images[spread[:: _SHOWN_SCENES // _SHOWN_STEP_BY_STEP]])
+        in_detail = model.infer(images, with_objects=True)
+        in_detail = {name: np.asarray(value) for name, value in in_detail.items()}
+        figures["step_by_step"] = plots.step_by_step(images, in_detail)
+    if "count_confusion" in report:
+        figures["count_confusion"] = plots.confusion(report["count_confusion"])
+        wrong = np.flatnonzero(outputs["inferred"]["count"] != scenes.counts)[:_SHOWN_SCENES]
+        if len(wrong):
+            figures["wrong_counts"] = reconstructions(wrong)
+    if history:
+        figures["training_curves"] = plots.training_curves(history)
+    for name in ("step_by_step", "count_confusion", "wrong_counts", "training_curves"):
+        if name not in figures:
+            (folder / f"{name}.png").unlink(missing_ok=True)
+    for name, figure in figures.items():
+        plots.save_figure(figure, folder / f"{name}.png")
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "python": platform.python_version(),
+        "asr_tf": __version__,
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+        "tensorflow_probability": tfp.__version__,
+        "numpy": np.__version__,
+        "scipy": scipy.__version__,
+        "matplotlib": matplotlib.__version__,
+    }
+
+
+def _json_ready(report: Mapping[str, Any]) -> dict[str, Any]:
+    """The report with null for what isn't finite, and its place under `not_finite`."""
+    not_finite: list[str] = []
+
+    def clean(value: Any, place: str) -> Any:
+        if isinstance(value, Mapping):
+            return {key: clean(part, f"{place}.{key}") for key, part in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [clean(part, f"{place}[{index}]") for index, part in enumerate(value)]
+        if isinstance(value, float) and not math.isfinite(value):
+            not_finite.append(place.removeprefix("."))
+            return None
+        return value
+
+    cleaned = clean(report, "")
+    if not_finite:
+        cleaned["not_finite"] = not_finite
+        logging.warning("not finite, and null in the report: %s", ", ".join(not_finite))
+    return cleaned

@@ -1,0 +1,343 @@
+"""The folder of a run: what lies where, and how a run is saved, found again and told from another one.
+
+Layout:
+    config.gin      the configuration; `asr_train --gin_files=config.gin` with the flags in its first lines
+                    repeats the run
+    run.json        seed, budget, canvas size, steps, seconds of training, versions
+    checkpoints/    weights, optimizer, step and clock of the last few saves
+    logs/           TensorBoard
+    metrics.jsonl   one line a report
+    figures/, samples/, report.json    written by the evaluation and the sampler
+
+Contract: nothing of an earlier run is overwritten unless it is the same run; damaged checkpoints are passed over
+with a warning as long as an intact one is left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import math
+import os
+import pathlib
+import re
+import shlex
+import tempfile
+from collections.abc import Iterator, Mapping
+from typing import Any, BinaryIO
+
+import tensorflow as tf
+from absl import logging
+
+from asr_tf.runs import configuration
+from asr_tf.models.bound_model import BoundModel
+from asr_tf.models.build import build_model
+
+__all__ = ["Checkpoints", "RunFolder", "RunFolderError", "replacing", "restore_model", "write_whole"]
+
+
+# Settings that don't make a run another one: flags decide, or the images' fingerprint, or training doesn't use them.
+_BESIDE = re.compile(r"evaluate\.|data\.path$|train\.(seed|max_minutes|data_dir|manual_dir)$")
+
+
+class RunFolderError(ValueError):
+    """A work folder that can't be used; the message is one line."""
+
+
+class RunFolder:
+    """Paths and small files of one run.
+
+    Attributes:
+        path: the folder.
+        config, info, metrics, report: files.
+        checkpoints, logs, figures, samples: folders.
+    """
+
+    def __init__(self, workdir: str | os.PathLike[str]) -> None:
+        """Names the places; creates nothing.
+
+        Args:
+            workdir: path of the folder, `~` allowed.
+        """
+        self.path = pathlib.Path(workdir).expanduser()
+        self.config = self.path / "config.gin"
+        self.info = self.path / "run.json"
+        self.metrics = self.path / "metrics.jsonl"
+        self.report = self.path / "report.json"
+        self.checkpoints = self.path / "checkpoints"
+        self.logs = self.path / "logs"
+        self.figures = self.path / "figures"
+        self.samples = self.path / "samples"
+
+    def check_writable(self) -> None:
+        """Creates the folder and writes a probe, so that a run doesn't fail at its first checkpoint.
+
+        Raises:
+            RunFolderError: the folder can't be created or written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.path) as probe:
+                probe.write(b"probe")
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise RunFolderError(f"can't write in work folder {self.path}: {reason}.") from error
+
+    @contextlib.contextmanager
+    def only_one(self) -> Iterator[None]:
+        """Keeps other processes that ask for the same out of the folder.
+
+        Raises:
+            RunFolderError: another process is in it, or it can't be written.
+        """
+        self.check_writable()
+        with (self.path / ".lock").open("a") as file:  # which leaves a file that is there as it is
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise RunFolderError(
+                    f"another asr_train is at work in {self.path}; wait for its end, or give another --workdir."
+                ) from error
+            except OSError:  # a file system without locks
+                pass
+            yield
+
+    def check_is_run(self) -> None:
+        """Raises RunFolderError where the folder holds no run."""
+        missing = [file.name for file in (self.config, self.info) if not file.is_file()]
+        if missing:
+            raise RunFolderError(
+                f"{self.path} holds no run ({' and '.join(missing)} missing); "
+                "give the --workdir of an asr_train that has started."
+            )
+
+    def parse_config(self) -> None:
+        """Replaces the process's gin bindings by the run's, with the modules that its files import."""
+        folders = self.read_info().get("module_folders", [])
+        configuration.parse([str(self.config)], module_folders=folders)
+
+    def read_info(self) -> dict[str, Any]:
+        """What run.json holds; empty where there is none.
+
+        Raises:
+            RunFolderError: the file isn't JSON.
+        """
+        if not self.info.is_file():
+            return {}
+        try:
+            return json.loads(self.info.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise RunFolderError(f"{self.info} is damaged: {error}.") from error
+
+    def write_info(self, info: Mapping[str, Any]) -> None:
+        """Replaces run.json as a whole, so that a reader never sees half of it; what isn't finite becomes null."""
+        write_whole(self.info, json.dumps(_finite(info), indent=2) + "\n")
+
+    def write_config(self, text: str, flags: Mapping[str, Any]) -> None:
+        """Writes config.gin.
+
+        Args:
+            text: gin text, see `configuration.merged_config`.
+            flags: the flags beside it that repeat the run; those that are None are left out.
+        """
+        shown = " ".join(f"--{name}={shlex.quote(str(value))}" for name, value in flags.items() if value is not None)
+        head = (
+            "# The whole configuration of this run, defaults included.  To repeat it:\n"
+            f"# asr_train --workdir=ANOTHER_FOLDER --gin_files=config.gin {shown}\n\n"
+        )
+        write_whole(self.config, head + text)
+
+    def check_same_run(self, text: str, flags: Mapping[str, Any]) -> None:
+        """Passes where the folder holds nothing to lose, or an earlier part of this same run.
+
+        Args:
+            text: gin text of the run that is about to start.
+            flags: flags that belong to the run's identity, such as the seed.
+
+        Raises:
+            RunFolderError: there are checkpoints of another configuration; names the first difference.
+        """
+        if not any(self.checkpoints.glob("*.index")) or not self.config.is_file():
+            return
+        info = self.read_info()
+        old, new = (
+            {name: value for name, value in configuration.parse_settings(config).items() if not _BESIDE.match(name)}
+            for config in (self.config.read_text(encoding="utf-8"), text)
+        )
+        # A setting that the run's revision didn't have yet was as its default is.
+        for name in new.keys() - old.keys():
+            if configuration.default_text(name) == new[name]:
+                old[name] = new[name]
+        difference = configuration.first_difference(
+            {f"--{name}": _number_text(info.get(name)) for name in flags},
+            {f"--{name}": _number_text(value) for name, value in flags.items()},
+        ) or configuration.first_difference(old, new)
+        if difference:
+            raise RunFolderError(
+                f"work folder {self.path} holds a run of another configuration: {difference}; "
+                "give another --workdir, or the same settings to resume (nothing was changed)."
+            )
+
+    def check_same_images(self, canvas_size: tuple[int, int], fingerprint: str) -> None:
+        """Passes where the folder holds nothing to lose, or a run that began with these images.
+
+        Args:
+            canvas_size: (H, W) in pixels.
+            fingerprint: of the training split, see `Scenes.fingerprint`.
+
+        Raises:
+            RunFolderError: the images are others, and with them the split into training and test.
+        """
+        info = self.read_info() if any(self.checkpoints.glob("*.index")) else {}
+        size, images = info.get("canvas_size", canvas_size), info.get("images", fingerprint)
+        if (*size, images) != (*canvas_size, fingerprint):
+            raise RunFolderError(
+                f"the run in {self.path} began with other images for training: {images} of {size[0]} x {size[1]} "
+                f"pixels, now {fingerprint} of {canvas_size[0]} x {canvas_size[1]}; what is for test may have been "
+                "trained on. Bring back the images as they were, or train in another --workdir."
+            )
+
+    def append_metrics(self, row: Mapping[str, float]) -> None:
+        """Adds one line to metrics.jsonl; numbers that aren't finite become null (JSON has none)."""
+        with self.metrics.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(_finite(row)) + "\n")
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """The reports, lines of metrics.jsonl; one that was cut off, as where the machine went down, is left out."""
+        rows = []
+        for line in self.metrics.read_text(encoding="utf-8").splitlines() if self.metrics.is_file() else ():
+            try:
+                rows.append(json.loads(line))
+            except ValueError:
+                logging.warning("leaving out a damaged line of %s: %.40r", self.metrics, line)
+        return rows
+
+    def drop_metrics_after(self, step: int) -> None:
+        """Forgets reports of steps that were lost with their checkpoint; they are going to be repeated."""
+        if self.metrics.is_file():
+            kept = [json.dumps(row) + "\n" for row in self.read_metrics() if row["step"] <= step]
+            write_whole(self.metrics, "".join(kept))
+
+
+class Checkpoints:
+    """Saves and restores named objects, newest intact checkpoint first."""
+
+    def __init__(self, folder: pathlib.Path, max_to_keep: int = 3, **objects: Any) -> None:
+        """Binds the objects; reads and writes nothing.
+
+        Args:
+            folder: where the checkpoints lie.
+            max_to_keep: older ones are deleted.
+            **objects: trackable TensorFlow or Keras objects.
+        """
+        self._folder = folder
+        self._checkpoint = tf.train.Checkpoint(**objects)
+        self._max_to_keep = max_to_keep
+        self._manager: tf.train.CheckpointManager | None = None
+        self._damaged: dict[str, str] = {}  # what is said of it, by prefix
+
+    def save(self, step: int) -> str:
+        """Writes `ckpt-<step>` and returns its path; older ones go, and those that `restore` found damaged."""
+        if self._manager is None:
+            self._manager = tf.train.CheckpointManager(self._checkpoint, str(self._folder), max_to_keep=None)
+        path = self._manager.save(checkpoint_number=step)
+        self._damaged.pop(path, None)
+        intact = [prefix for prefix in self.paths() if prefix not in self._damaged]
+        # TensorFlow would take the folder's own name for a pattern, and delete in others that match it.
+        for old in map(pathlib.Path, [*intact[self._max_to_keep :], *self._damaged]):
+            for file in [file for file in self._folder.iterdir() if file.name.startswith(f"{old.name}.")]:
+                file.unlink()
+        return path
+
+    def paths(self) -> list[str]:
+        """Prefixes of the checkpoints on disk, newest first, whatever the `checkpoint` file says."""
+        numbered = []
+        for index in self._folder.glob("ckpt-*.index"):
+            number = re.fullmatch(r"ckpt-(\d+)\.index", index.name)
+            if number:
+                numbered.append((int(number.group(1)), str(index).removesuffix(".index")))
+        return [path for _, path in sorted(numbered, reverse=True)]
+
+    def restore(self) -> str | None:
+        """Restores the newest intact checkpoint.
+
+        Returns:
+            Its path, or None where there is no checkpoint at all.
+
+        Raises:
+            RunFolderError: there are checkpoints, and none can be read or fits.
+        """
+        self._damaged.clear()
+        for path in self.paths():
+            try:
+                status = self._checkpoint.read(path)
+                status.assert_existing_objects_matched().expect_partial()
+            except Exception as error:  # TensorFlow's readers raise errors of many types on damaged files
+                if isinstance(error, AssertionError) or "incompatible tensor" in str(error):
+                    raise RunFolderError(
+                        f"checkpoint {path} belongs to another model than its config.gin describes."
+                    ) from error
+                self._damaged[path] = f"{pathlib.Path(path).name} ({type(error).__name__})"
+                continue
+            if self._damaged:
+                logging.error("damaged: %s; going on from %s.", ", ".join(self._damaged.values()), path)
+            return path
+        if self._damaged:
+            names = ", ".join(self._damaged.values())
+            raise RunFolderError(
+                f"no checkpoint in {self._folder} can be read, damaged or truncated: {names}; "
+                "delete that folder to train from the start."
+            )
+        return None
+
+
+def restore_model(workdir: str | os.PathLike[str]) -> tuple[BoundModel, dict[str, Any]]:
+    """The model of a run, with its newest intact weights.
+
+    Replaces the process's gin bindings by those of the run's config.gin.
+
+    Args:
+        workdir: folder of a run.
+
+    Returns:
+        (model, info): the model, ready for `infer`, `sample` and `log_likelihood`, and the contents of run.json.
+
+    Raises:
+        RunFolderError: the folder holds no run, or no checkpoint that can be read.
+    """
+    folder = RunFolder(workdir)
+    folder.check_is_run()
+    info = folder.read_info()
+    folder.parse_config()
+    model = build_model(canvas_size=tuple(info["canvas_size"]), seed=info["seed"])
+    if Checkpoints(folder.checkpoints, model=model).restore() is None:
+        raise RunFolderError(f"{folder.path} holds no checkpoint yet; train it first with asr_train.")
+    return model, info
+
+
+def _number_text(value: Any) -> str:
+    """Text of a flag's value, the same for 5 and 5.0."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _finite(value: Any) -> Any:
+    """The value with null for numbers that JSON has no words for."""
+    if isinstance(value, Mapping):
+        return {key: _finite(part) for key, part in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def write_whole(path: pathlib.Path, text: str) -> None:
+    """Replaces a file by one of this text: a reader never sees half of it, and a full disk costs nothing."""
+    with replacing(path) as file:
+        file.write(text.encode())
+
+
+@contextlib.contextmanager
+def replacing(path: pathlib.Path) -> Iterator[BinaryIO]:
+    """A file to write that takes the place of `path` once it is whole."""
+    part = path.with_name(path.name + ".part")
+    with part.open("wb") as file:
+        yield file
+    part.replace(path)

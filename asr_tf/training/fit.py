@@ -1,0 +1,271 @@
+"""Training: data, model and optimizer put together, fitted by Keras, saved, resumed.
+
+Contract: the same call on the same folder goes on from the newest intact checkpoint with the same weights,
+optimizer state, batches and random numbers as if it had never stopped; a run that has spent its budget is left as
+it is.  What a run may spend is a number of optimizer updates or minutes of training; the learning rate follows.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+from typing import Any
+
+import gin
+import keras
+import numpy as np
+import tensorflow as tf
+
+from asr_tf import checks
+from asr_tf.data import DataSource, Scenes, training_dataset
+from asr_tf.evaluation import tiles
+from asr_tf.fast.optimizer import PackedAdam
+from asr_tf.models.build import build_model
+from asr_tf.runs import configuration
+from asr_tf.runs.evaluate import validation_metrics
+from asr_tf.runs.run_folder import Checkpoints, RunFolder
+from asr_tf.training import callbacks
+from asr_tf.training.schedule import LearningRate, TrainingBudget
+from asr_tf.version import __version__
+
+__all__ = ["train"]
+
+_SHOWN_SCENES = 16
+
+
+@gin.configurable("train")
+def train(
+    workdir: str | os.PathLike[str],
+    seed: int = 0,
+    max_minutes: float | None = None,
+    data_dir: str | None = None,
+    manual_dir: str | None = None,
+    *,
+    batch_size: int = 64,
+    num_steps: int = 20_000,
+    peak_learning_rate: float = 1.5e-3,
+    warmup_steps: int = 500,
+    final_learning_rate_fraction: float = 0.02,
+    adam_beta_2: float = 0.999,
+    jit_compile: bool = True,
+    steps_per_execution: int = 20,
+    steps_per_report: int = 500,
+    images_every_reports: int = 4,
+    checkpoint_every_minutes: float = 1.0,
+    checkpoints_to_keep: int = 3,
+    validation_size: int = 200,
+    max_skipped_in_a_row: int = 20,
+) -> dict[str, Any]:
+    """Trains the configured model on the configured data, or goes on with it.
+
+    Args:
+        workdir: folder of the run.
+        seed: of weights, batches and every random number, at least 0.
+        max_minutes: minutes of training (compilation, evaluation and checkpoints left out), or None to
+            train for `num_steps`.
+        data_dir: prepared data sets; None for TFDS's default.
+        manual_dir: original files; None where none are needed.
+        batch_size: images an optimizer update.
+        num_steps: optimizer updates, where `max_minutes` is None.
+        peak_learning_rate: Adam's highest rate.
+        warmup_steps: updates of linear warm-up to the peak.
+        final_learning_rate_fraction: rate at the end / peak, in [0, 1]; half a cosine leads there.
+        adam_beta_2: decay of Adam's second moment.
+        jit_compile: whether the step is compiled by XLA.
+        steps_per_execution: updates between two returns to Python.
+        steps_per_report: updates between reports; rounded up to whole executions.
+        images_every_reports: a picture for TensorBoard every that many reports; 0 for none.
+        checkpoint_every_minutes: of wall time; also saved at the end and on interruption.
+        checkpoints_to_keep: older ones are deleted.
+        validation_size: training images held out for the reports, the last ones; a tenth of all at most.
+        max_skipped_in_a_row: non-finite steps in a row that end the run.
+
+    Returns:
+        The contents of run.json; `last_report` holds the last line of metrics.jsonl.
+
+    Raises:
+        ValueError: an argument out of range, a folder that can't be written or belongs to another run
+            (`RunFolderError`), or steps that stay non-finite (`TrainingDiverged`).
+    """
+    checks.check_range("seed", seed, 0, 2**31 - 1)
+    checks.check_range("train.adam_beta_2", adam_beta_2, 0.0, 1.0 - 1e-6)
+    checks.check_whole("train.max_skipped_in_a_row", max_skipped_in_a_row)
+    checks.check_whole("train.checkpoints_to_keep", checkpoints_to_keep)
+    budget = TrainingBudget(num_steps, None if max_minutes is None else 60.0 * max_minutes)
+    rate = LearningRate(peak_learning_rate, warmup_steps, final_learning_rate_fraction)
+    execution, report_steps = _steps(num_steps, max_minutes, steps_per_execution, steps_per_report)
+    data_dir, manual_dir = (
+        None if path is None else os.path.abspath(os.path.expanduser(path)) for path in (data_dir, manual_dir)
+    )
+    folder = RunFolder(workdir)
+    with folder.only_one():
+        scenes = DataSource().load("train", data_dir, manual_dir)
+        training_scenes, held_out = _split(scenes, validation_size, batch_size)
+        _check_canvas(training_scenes)
+        model = build_model(canvas_size=training_scenes.canvas_size, seed=seed)
+        flags = {"seed": seed, "max_minutes": max_minutes}
+        config = configuration.merged_config()
+        folder.check_same_run(config, flags)
+        folder.check_same_images(scenes.canvas_size, scenes.fingerprint())
+
+        model.compile(
+            optimizer=PackedAdam(peak_learning_rate, beta_2=adam_beta_2),
+            jit_compile=jit_compile,
+            steps_per_execution=execution,
+        )
+        model.optimizer.build(model.trainable_variables)  # its moments must exist before they are restored
+        state = callbacks.TrainingState(model.step, budget)
+        checkpoints = Checkpoints(
+            folder.checkpoints,
+            checkpoints_to_keep,
+            model=model,
+            optimizer=model.optimizer,
+            train_seconds=state.train_seconds,
+            finished=state.finished,
+        )
+        restored = checkpoints.restore()
+        info = {
+            **flags,
+            "data_dir": data_dir,
+            "manual_dir": manual_dir,
+            "canvas_size": list(training_scenes.canvas_size),
+            "batch_size": batch_size,
+            "images": scenes.fingerprint(),
+            "num_training_images": len(training_scenes),
+            "module_folders": configuration.imported_module_folders(),
+            "versions": _versions(),
+        }
+        if restored is not None and (state.finished.numpy() or (max_minutes is None and state.is_spent(0.0))):
+            return {**_finished_info(folder, state), "already_finished": True}
+        folder.drop_metrics_after(state.steps_done)
+        folder.write_config(config, {**flags, "data_dir": data_dir, "manual_dir": manual_dir})
+
+        def write_info() -> None:
+            folder.write_info(
+                {
+                    **info,
+                    "steps": state.steps_done,
+                    "train_seconds": state.seconds,
+                    "finished": bool(state.finished.numpy()),
+                    "last_report": state.report,
+                }
+            )
+
+        write_info()
+        held_out_images = held_out.images.astype(np.float32) / 255.0
+        bar = callbacks.ProgressBar(state)
+        saver = callbacks.CheckpointSaver(state, checkpoints, checkpoint_every_minutes, write_info)
+        try:
+            model.fit(
+                training_dataset(training_scenes, batch_size, seed, start_step=state.steps_done),
+                epochs=_epochs(budget, state.steps_done, report_steps),
+                steps_per_epoch=report_steps,
+                shuffle=False,  # the data set has its own order
+                verbose=0,
+                callbacks=[
+                    callbacks.Clock(state, execution * batch_size),
+                    callbacks.Schedule(state, rate),
+                    callbacks.NonFiniteGuard(state, max_skipped_in_a_row),
+                    callbacks.Reporter(
+                        state,
+                        folder,
+                        validate=lambda: validation_metrics(model, held_out),
+                        draw=lambda: _picture(model, held_out_images),
+                        images_every_reports=images_every_reports,
+                    ),
+                    bar,
+                    saver,
+                ],
+            )
+        except KeyboardInterrupt:
+            saver.save()
+            raise KeyboardInterrupt(
+                f"at step {state.steps_done}, which is saved; the same command goes on from there"
+            ) from None
+        finally:
+            bar.on_train_end()  # which Keras doesn't call where training ends with an error
+        return folder.read_info()
+
+
+def _finished_info(folder: RunFolder, state: callbacks.TrainingState) -> dict[str, Any]:
+    """The contents of run.json of a run that is finished, mended where the run was cut off right before it wrote it."""
+    info = folder.read_info()
+    if not info.get("finished"):
+        now = {"steps": state.steps_done, "train_seconds": state.seconds, "finished": True}
+        info = {**info, **now, "last_report": (folder.read_metrics() or [{}])[-1]}
+        folder.write_info(info)
+    return info
+
+
+def _steps(
+    num_steps: int, max_minutes: float | None, per_execution: int, per_report: int
+) -> tuple[int, int]:
+    """Updates an execution and a report: whole executions fit into a report and into the run."""
+    checks.check_whole("train.steps_per_execution", per_execution)
+    checks.check_whole("train.steps_per_report", per_report)
+    execution = min(per_execution, per_report)
+    if max_minutes is None:
+        execution = min(execution, num_steps)
+        if num_steps % execution:
+            fitting = math.ceil(num_steps / execution) * execution
+            raise ValueError(
+                f"train.num_steps must be a multiple of train.steps_per_execution ({execution}), "
+                f"got {num_steps}; {fitting} would do."
+            )
+    return execution, math.ceil(per_report / execution) * execution
+
+
+def _epochs(budget: TrainingBudget, step: int, per_report: int) -> int:
+    """Keras epochs (reports) that are enough; the clock ends the run within the last one."""
+    if budget.max_seconds is not None:
+        return 10**9
+    return max(1, math.ceil((budget.num_steps - step) / per_report))
+
+
+def _split(scenes: Scenes, validation_size: int, batch_size: int) -> tuple[Scenes, Scenes]:
+    """Training scenes, and the last ones, held out for the reports: a tenth of all scenes at most.
+
+    Raises:
+        ValueError: too few scenes for both.
+    """
+    checks.check_whole("train.batch_size", batch_size)
+    checks.check_whole("train.validation_size", validation_size)
+    if len(scenes) < 2:
+        raise ValueError(f"training needs at least 2 images (one is held out), got {len(scenes)}.")
+    num_training = len(scenes) - min(validation_size, max(1, len(scenes) // 10))
+    return scenes.take(num_training), scenes.select(slice(num_training, None))
+
+
+def _check_canvas(scenes: Scenes) -> None:
+    """Raises ValueError where a canvas size is bound that isn't that of the images, which sets the model's."""
+    bound = configuration.bound("ASRModel.canvas_size", scenes.canvas_size)
+    if not isinstance(bound, (tuple, list)):
+        raise ValueError(f"ASRModel.canvas_size must be (H, W), got {bound!r}.")
+    if tuple(bound) != scenes.canvas_size:
+        raise ValueError(
+            f"ASRModel.canvas_size is bound to {tuple(bound)}, but the images are "
+            f"{scenes.canvas_size[0]} x {scenes.canvas_size[1]} (height x width): "
+            f"bind ASRModel.canvas_size = {scenes.canvas_size}."
+        )
+
+
+def _picture(model: Any, images: np.ndarray) -> np.ndarray:
+    """Some images with reconstructions and boxes, uint8 [height, width, 3].
+
+    Infers all of them, as the validation does: another batch size would have to be traced.
+    """
+    inferred = {
+        name: keras.ops.convert_to_numpy(value)[:_SHOWN_SCENES]
+        for name, value in model.infer(images).items()
+    }
+    return tiles.reconstruction_grid(images[:_SHOWN_SCENES], inferred)
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "asr_tf": __version__,
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+        "python": platform.python_version(),
+    }

@@ -1,0 +1,123 @@
+"""Pictures: pixels by hand, sizes, and what must be seen in them."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from matplotlib import image as mpl_image
+
+from asr_tf.evaluation import plots
+
+
+def _pixels(figure) -> np.ndarray:
+    """uint8 [h, w, 3] of a figure as it is saved."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=100)
+    buffer.seek(0)
+    return np.round(255 * mpl_image.imread(buffer)[..., :3]).astype(np.uint8)
+
+
+def _scenes(num_scenes=3, num_steps=4, height=50, width=50):
+    """Images and what `infer` would return: step t draws a square of its own."""
+    boxes = np.zeros((num_scenes, num_steps, 4), np.float32)
+    objects = np.zeros((num_scenes, num_steps, height, width, 1), np.float32)
+    for step in range(num_steps):
+        boxes[:, step] = [0.1, 0.2 * step, 0.3, 0.2 * step + 0.1]
+        objects[:, step, height // 5, round(0.2 * step * width) + 1] = 1.0
+    counts = np.arange(num_scenes) % (num_steps + 1)
+    present = (np.arange(num_steps) < counts[:, None])[..., None, None, None]
+    images = (objects * present).sum(axis=1)
+    inferred = {
+        "count": counts,
+        "count_probs": np.eye(num_steps + 1)[counts],
+        "boxes": boxes,
+        "objects": objects,
+        "reconstruction": images,
+    }
+    return images, inferred
+
+
+def _rows(num_rows):
+    return [
+        {
+            "step": 10 * (row + 1),
+            "train_seconds": 2.0 * row,
+            "negative_elbo_nats": 500.0 - row,
+            "nll_nats": None if row == 1 else 400.0,
+            "penalty_count_in_set": 0.1,
+            "val_mean_iou": 0.5,
+        }
+        for row in range(num_rows)
+    ]
+
+
+def test_no_metrics_are_named():
+    with pytest.raises(ValueError, match="at least one line of metrics"):
+        plots.training_curves([])
+
+
+@pytest.mark.parametrize("canvas", [(50, 50), (20, 64), (300, 300)])
+def test_figures_show_scenes_without_resampling(canvas):
+    images, inferred = _scenes(3, 4, *canvas)
+    pixels = _pixels(plots.samples(images, np.zeros_like(inferred["boxes"]), inferred["count"]))
+    tile = plots.image_grid(images[2:], zoom=None)[4:-4, 4:-4]
+    height, width = tile.shape[:2]
+    # The third scene, wherever the sheet's margins put it.
+    columns = min(8, (1320 - 28) // (width + 10))
+    top = 58 + 21 + (2 // columns) * (21 + height + 10)
+    left = 14 + (2 % columns) * (width + 10)
+    np.testing.assert_array_equal(pixels[top : top + height, left : left + width], tile)
+
+
+def test_a_wrong_count_is_captioned_in_red():
+    images, inferred = _scenes(2)
+    red = [200, 16, 46]
+    right = _pixels(plots.reconstructions(images, inferred, inferred["count"], inferred["boxes"]))
+    wrong = _pixels(plots.reconstructions(images, inferred, inferred["count"] + 1))
+    unknown = _pixels(plots.reconstructions(images, inferred))
+    assert [bool((p == red).all(-1).any()) for p in (right, wrong, unknown)] == [False, True, False]
+
+
+def test_step_by_step_has_two_rows_an_image():
+    images, inferred = _scenes(3, 4)
+    figure = plots.step_by_step(images, inferred)
+    captions = [text.get_text() for text in figure.texts]
+    assert captions.count("input") == 3
+    assert captions.count("after step 4") == 3
+    assert captions.count("none, p = 0.000") == 4 + 3 + 2
+    assert captions.count("p = 1.000") == 0 + 1 + 2
+
+
+def test_confusion_shows_each_number():
+    figure = plots.confusion([[0, 0, 1], [7, 123, 4]])
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    assert texts == ["0", "0", "1", "7", "123", "4"]
+
+
+@pytest.mark.parametrize("num_rows", [1, 2, 30])
+def test_training_curves_take_short_and_long_runs(num_rows, tmp_path):
+    figure = plots.training_curves(_rows(num_rows))
+    lines = {line.get_label(): line for axes in figure.axes[:6] for line in axes.lines}
+    assert set(lines) == {"-ELBO", "-log p(x | z)", "mean IoU, validation", "count in set"}
+    assert len(lines["-log p(x | z)"].get_xdata()) == num_rows - (num_rows > 1)
+    path = tmp_path / "curves.png"
+    plots.save_figure(figure, path)
+    assert path.read_bytes().startswith(b"\x89PNG")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["curves.png"]
+
+
+def test_minutes_stand_at_their_steps():
+    rows = [{"step": s, "train_seconds": 6.0 * s, "nll_nats": 1.0} for s in range(0, 101, 10)]
+    upper = plots.training_curves(rows).axes[0].child_axes[0]
+    labels = [label.get_text() for label in upper.get_xticklabels()]
+    marks = dict(zip(labels, upper.get_xticks(), strict=True))
+    assert marks["2 min"] == 20 and marks["10 min"] == 100
+
+
+def test_no_global_state_is_touched():
+    code = "import sys, asr_tf.evaluation.plots; sys.exit('matplotlib.pyplot' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

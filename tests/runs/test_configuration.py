@@ -1,0 +1,216 @@
+from __future__ import annotations
+
+import re
+import sys
+
+import gin
+import pytest
+
+from asr_tf.runs import configuration
+from asr_tf.runs.configuration import ConfigurationError
+
+
+def message_of(files=(), bindings=()):
+    with pytest.raises(ConfigurationError) as caught:
+        configuration.parse(files, bindings)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize("name", ["models/asr.gin", "gin_configs/models/asr.gin"])
+def test_files_are_found_by_name_from_any_folder(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = configuration.find_file(name)
+    assert path.is_file()
+    assert path.parts[-2:] == ("models", "asr.gin")
+
+
+def test_a_path_wins_over_a_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    own = tmp_path / "models" / "asr.gin"
+    own.parent.mkdir()
+    own.write_text("train.batch_size = 3\n")
+    assert configuration.find_file("models/asr.gin") == own
+
+
+def test_an_unknown_file_names_the_nearest_and_all():
+    with pytest.raises(ConfigurationError) as caught:
+        configuration.find_file("models/ars.gin")
+    message = str(caught.value)
+    assert "did you mean models/asr.gin?" in message
+    assert "models/air.gin" in message
+    assert "quickstart.gin" in message
+
+
+def test_unknown_names_come_with_the_nearest_one():
+    message = message_of(bindings=["ASRModle.prior = 'air'"])
+    assert "no configurable is called 'ASRModle'; did you mean 'ASRModel'?" in message
+    message = message_of(bindings=["train.batchsize = 3"])
+    assert "train has no parameter 'batchsize'; did you mean 'batch_size'?" in message
+    message = message_of(bindings=["ASRModel.what_sise = 3"])
+    assert "ASRModel has no parameter 'what_sise'; did you mean 'what_size'?" in message
+    message = message_of(bindings=["TightWindows.strenght = 3"])
+    assert "TightWindows has no parameter 'strenght'; did you mean 'strength'?" in message
+
+
+def test_errors_name_the_line_of_the_file(tmp_path):
+    path = tmp_path / "mine.gin"
+    path.write_text("train.batch_size = 3\ntrain.nonsense_at_all = 4\n")
+    assert f"({path}, line 2)" in message_of([str(path)])
+
+
+@pytest.mark.parametrize("text", ["train.batch_size =", "hello world", "train.batch_size = [1, "])
+def test_what_is_not_gin_ends_in_one_line(text):
+    assert "is not valid gin" in message_of(bindings=[text])
+
+
+def test_a_macro_without_a_value_is_named():
+    assert message_of(["models/asr.gin"]) == (
+        "ASRModel.constraints uses %RULES, which no file or binding sets (a scenes/*.gin file sets it)."
+    )
+
+
+def test_a_missing_include_is_named(tmp_path):
+    path = tmp_path / "mine.gin"
+    path.write_text("include 'nowhere.gin'\n")
+    assert "nowhere.gin" in message_of([str(path)])
+
+
+def test_includes_are_found_beside_the_file_and_in_the_package(tmp_path, monkeypatch):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "mine.gin").write_text("include 'beside.gin'\ninclude 'models/air.gin'\nRULES = []\n")
+    (tmp_path / "a" / "beside.gin").write_text("train.batch_size = 3\n")
+    monkeypatch.chdir(tmp_path)
+    configuration.parse(["a/mine.gin"])
+    assert gin.query_parameter("train.batch_size") == 3
+    assert gin.query_parameter("ASRModel.prior") == "air"
+
+
+def test_what_lies_beside_a_file_wins_over_the_current_folder_and_other_files(tmp_path, monkeypatch):
+    for number, name in enumerate(("a", "b", "here"), 1):
+        (tmp_path / name / "scenes").mkdir(parents=True)
+        (tmp_path / name / "mine.gin").write_text("include 'rules.gin'\ninclude 'scenes/mnist_count13.gin'\n")
+        (tmp_path / name / "rules.gin").write_text(f"train.batch_size = {number}\n")
+        (tmp_path / name / "scenes" / "mnist_count13.gin").write_text(f"train.warmup_steps = {number}\n")
+    monkeypatch.chdir(tmp_path / "here")
+    for number, name in enumerate(("a", "b"), 1):
+        configuration.parse([str(tmp_path / name / "mine.gin")])
+        assert gin.query_parameter("train.batch_size") == number
+        assert gin.query_parameter("train.warmup_steps") == number
+
+
+def test_rules_that_nothing_uses_are_told():
+    assert message_of(["scenes/mnist_count13.gin"]) == (
+        "RULES is set, but nothing uses %RULES: add a model file, such as models/asr.gin."
+    )
+    configuration.parse(["models/vae.gin", "scenes/mnist_count13.gin"])  # which no rule can act on
+
+
+def test_defaults_as_gin_writes_them():
+    configuration.parse([])
+    assert configuration.default_text("TightWindows.ramp_steps") == "(0, 0)"
+    assert configuration.default_text("train.batch_size") == "64"
+    assert configuration.default_text("evaluate.output_dir") in (None, "None")
+    for name in ("CountInSet.counts", "train.nothing", "nothing.at_all", "RULES"):
+        assert configuration.default_text(name) is None
+
+
+def test_later_files_and_then_bindings_win(tmp_path):
+    for number in (1, 2):
+        (tmp_path / f"{number}.gin").write_text(f"train.batch_size = {number}\ntrain.num_steps = {number}\n")
+    configuration.parse([str(tmp_path / "1.gin"), str(tmp_path / "2.gin")], ["train.num_steps = 7"])
+    assert gin.query_parameter("train.batch_size") == 2
+    assert gin.query_parameter("train.num_steps") == 7
+
+
+def test_a_required_value_without_a_binding_is_named():
+    configuration.parse([])
+    with pytest.raises(RuntimeError) as caught:
+        gin.get_configurable("CountInSet")()
+    assert configuration.one_line(caught.value).startswith("CountInSet.counts has no value")
+
+
+def test_merged_config_holds_what_was_used_and_what_is_only_bound():
+    configuration.parse(
+        [],
+        ["RULES = [@CountInSet()]", "CountInSet.counts = (1, 3)", "evaluate.rules = %RULES", "train.batch_size = 5"],
+    )
+    gin.get_configurable("CountInSet")()
+    text = configuration.merged_config()
+    settings = configuration.parse_settings(text)
+    assert settings["CountInSet.counts"] == "(1, 3)"
+    assert settings["CountInSet.strength"] == "10.0"  # a default, used
+    assert settings["evaluate.rules"] == "%RULES"  # bound, not used
+    assert settings["RULES"] == "[@CountInSet()]"
+    configuration.parse([], [text])  # and it is gin
+    assert gin.query_parameter("train.batch_size") == 5
+
+
+def test_settings_with_continued_lines_are_read_whole():
+    long = [f"a{i:03d}" for i in range(40)]
+    configuration.parse([], [f"X = {long!r}"])
+    assert configuration.parse_settings(gin.config_str())["X"] == repr(long)
+
+
+def test_the_first_difference_is_told_in_one_phrase():
+    assert configuration.first_difference({"a": "1", "b": "2"}, {"a": "1", "b": "2"}) is None
+    assert configuration.first_difference({"a": "1", "b": "2"}, {"a": "1", "b": "3"}) == "b is 2 there and 3 now"
+    assert configuration.first_difference({"a": "1"}, {}) == "a is 1 there and not set now"
+
+
+def test_a_module_of_ones_own_may_lie_beside_the_file_and_is_found_again(tmp_path, monkeypatch):
+    """Rules of one's own: `import my_rules` works from any folder, and so does the configuration saved from it."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    (folder / "rules_beside_gin.py").write_text(
+        "import gin\n@gin.register\ndef answer(value=1):\n    return value\n"
+    )
+    (folder / "mine.gin").write_text(
+        "import rules_beside_gin\ntrain.batch_size = @answer()\nanswer.value = 42\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    configuration.parse([str(folder / "mine.gin")])
+    assert configuration.imported_module_folders() == [str(folder)]
+    saved = tmp_path / "config.gin"
+    saved.write_text(configuration.merged_config())
+    assert "import rules_beside_gin" in saved.read_text()
+    sys.modules.pop("rules_beside_gin")
+    assert str(folder) not in sys.path
+    gin.config._REGISTRY.pop("rules_beside_gin.answer")  # as in a process of its own
+    configuration.parse([str(saved)], module_folders=[str(folder)])
+    assert gin.query_parameter("answer.value") == 42
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("import not_there_at_all\n", "can't be imported: ModuleNotFoundError: No module named 'not_there_at_all'"),
+        ("x = (\n", r"is not valid Python: .*broken_rules.py, line 1\)"),
+        ("1 / 0\n", "can't be imported: ZeroDivisionError: division by zero"),
+    ],
+)
+def test_a_module_that_cannot_be_imported_is_not_called_missing(tmp_path, text, message):
+    (tmp_path / "broken_rules.py").write_text(text)
+    (tmp_path / "mine.gin").write_text("import broken_rules\n")
+    told = message_of([str(tmp_path / "mine.gin")])
+    assert re.match(f"module broken_rules, which {tmp_path}/mine.gin imports, {message}", told), told
+    (tmp_path / "other.gin").write_text("import package_that_is_missing.inner\n")
+    assert "package_that_is_missing" in message_of([str(tmp_path / "other.gin")])
+
+
+def test_a_runs_own_module_comes_before_one_of_that_name_elsewhere(tmp_path, monkeypatch):
+    for name in ("run", "here"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "twice_there.py").write_text(f"PLACE = '{name}'\n")
+    (tmp_path / "config.gin").write_text("import twice_there\n")
+    monkeypatch.chdir(tmp_path / "here")
+    configuration.parse([str(tmp_path / "config.gin")], module_folders=[str(tmp_path / "run")])
+    assert sys.modules.pop("twice_there").PLACE == "run"
+
+
+def test_quickstart_parses_from_the_folder_that_holds_it(monkeypatch):
+    """Its includes name folders, which must not be taken for Python packages."""
+    monkeypatch.chdir(configuration.gin_folder())
+    configuration.parse(["quickstart.gin"])
+    assert gin.query_parameter("data.name") == "multi_sprites/count13"

@@ -1,0 +1,201 @@
+"""The report and the figures of a run."""
+
+from __future__ import annotations
+
+import json
+import os
+import types
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from asr_tf.runs import configuration
+from asr_tf.runs import evaluate as evaluation
+from asr_tf.constraints import CountInSet
+from asr_tf.data import Scenes
+from asr_tf.models.image_vae import ImageVAE
+from asr_tf.scene import ObjectiveTerms
+
+
+class _Model:
+    """Finds one object in every image."""
+
+    canvas_size = (8, 8)
+    num_steps = 2
+    finds_objects = True
+    metrics: tuple[keras.metrics.Metric, ...] = ()
+    kl = 1.0
+    step = np.int64(300)
+
+    def infer(self, images, with_objects=False):
+        number = len(images)
+        return {
+            "count": np.ones(number, np.int32),
+            "count_probs": np.tile(np.array([[0.0, 1.0, 0.0]], np.float32), (number, 1)),
+            "boxes": np.tile(
+                np.array([[[0.0, 0.0, 0.5, 0.5], [0.0] * 4]], np.float32), (number, 1, 1)
+            ),
+            "objects": np.zeros((number, 2, 8, 8, 1), np.float32),
+            "reconstruction": np.zeros((number, 8, 8, 1), np.float32),
+        }
+
+    def description(self):
+        return {"kind": "toy"}
+
+    def objective(self, images, seed, estimator=None):
+        one = tf.ones(tf.shape(images)[0])
+        return ObjectiveTerms(one, self.kl * one, one, one, one)
+
+    def test_step(self, data):
+        return {"loss": tf.constant(0.0)}
+
+    def sample(self, num_samples, seed, num_objects=-1):
+        return {
+            "images": np.zeros((num_samples, 8, 8, 1), np.float32),
+            "count": np.full(num_samples, 1, np.int32),
+            "boxes": np.zeros((num_samples, 2, 4), np.float32),
+        }
+
+    def log_likelihood(self, images, num_particles, seed):
+        return tf.fill([len(images)], -3.0)
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """A run's folder, its model and its test split, to be changed by the test."""
+    rng = np.random.default_rng(0)
+    run = types.SimpleNamespace(
+        folder=tmp_path / "run",
+        model=_Model(),
+        scenes=Scenes(
+            images=rng.integers(0, 256, (20, 8, 8, 1), dtype=np.uint8),
+            counts=(np.arange(20) % 2 + 1).astype(np.int32),
+            boxes=np.tile(np.array([[[0, 0, 0.5, 0.5], [0] * 4]], np.float32), (20, 1, 1)),
+        ),
+    )
+    run.folder.mkdir()
+    info = {"seed": 7, "train_seconds": 12.5, "steps": 300}
+    (run.folder / "run.json").write_text(json.dumps(info))
+    (run.folder / "config.gin").write_text("evaluate.num_samples = 10\n")
+
+    def restore_model(workdir):
+        evaluation.RunFolder(workdir).parse_config()
+        return run.model, json.loads((workdir / "run.json").read_text())
+
+    monkeypatch.setattr(evaluation, "restore_model", restore_model)
+    run.source = types.SimpleNamespace(name="toy/one", load=lambda *arguments: run.scenes)
+    monkeypatch.setattr(evaluation, "DataSource", lambda: run.source)
+    run.evaluate = lambda **settings: evaluation.evaluate(
+        run.folder, rules=[CountInSet((1,))], batch_size=8, **settings
+    )
+    return run
+
+
+def _figures(run):
+    return sorted(path.name for path in (run.folder / "figures").iterdir())
+
+
+def test_report_holds_what_others_read(run):
+    (run.folder / "metrics.jsonl").write_text('{"step": 5, "nll_nats": 3.0}\n{"step": 1')
+    returned = run.evaluate(seed=3)
+    report = json.loads((run.folder / "report.json").read_text())
+    assert report == returned
+    assert report["count_accuracy"] == 0.5
+    assert report["mean_iou"] == pytest.approx(0.75)
+    assert report["negative_elbo_nats"] == 5.0
+    assert report["samples_with_allowed_count"] == 1.0
+    assert report["train_seconds"] == 12.5 and report["train_steps"] == 300
+    assert report["log_likelihood_nats"] == -3.0
+    assert report["data_set"] == "toy/one" and report["model"] == {"kind": "toy"}
+    assert report["seeds"] == {"train": 7, "evaluate": 3}
+    assert {"python", "tensorflow", "keras", "tensorflow_probability", "asr_tf"} <= set(
+        report["versions"]
+    )
+    assert 1 <= report["machine"]["cpu_count"] <= os.cpu_count()
+    assert report["evaluate_seconds"] > 0.0
+    assert "not_finite" not in report
+    assert _figures(run) == [
+        "count_confusion.png",
+        "reconstructions.png",
+        "samples.png",
+        "step_by_step.png",
+        "training_curves.png",
+        "wrong_counts.png",
+    ]
+    leftovers = {path.name for path in run.folder.iterdir()} - {"metrics.jsonl", "run.json", "config.gin"}
+    assert leftovers == {"figures", "report.json"}
+
+
+def test_figures_of_an_earlier_evaluation_do_not_stay(run):
+    run.evaluate()
+    assert "wrong_counts.png" in _figures(run)
+    run.scenes = Scenes(images=run.scenes.images)  # neither counts nor boxes are known
+    report = run.evaluate()
+    assert _figures(run) == ["reconstructions.png", "samples.png", "step_by_step.png"]
+    assert "count_accuracy" not in report and report["squared_error"] > 0.0
+
+
+def test_a_model_without_objects_has_a_report_and_pictures(run):
+    run.evaluate()  # leaves figures that must go
+    run.model = ImageVAE(canvas_size=(8, 8), what_size=2, encoder_units=(4,), decoder_units=(4,))
+    report = run.evaluate()
+    assert report["model"] == {"kind": "vae", "what_size": 2}
+    assert report["squared_error"] > 0.0 and report["num_samples"] == 10
+    assert not {"count_accuracy", "mean_iou", "broken_rules"} & set(report)
+    assert _figures(run) == ["reconstructions.png", "samples.png"]
+
+
+def test_numbers_that_are_not_finite_become_null_and_are_named(run, caplog):
+    run.model.kl = float("nan")
+    report = run.evaluate(num_likelihood_images=0)
+    text = (run.folder / "report.json").read_text()
+    assert "NaN" not in text
+    assert json.loads(text) == report
+    assert report["kl_count_nats"] is None and report["nll_nats"] == 1.0
+    assert report["not_finite"] == ["negative_elbo_nats", "kl_count_nats"]
+
+
+def test_places_of_what_is_not_finite_are_exact():
+    cleaned = evaluation._json_ready({"a": {"b": [1.0, float("inf")]}, "c": 2})
+    assert cleaned == {"a": {"b": [1.0, None]}, "c": 2, "not_finite": ["a.b[1]"]}
+
+
+def test_settings_and_folders_are_those_of_the_run(run):
+    """Also where the process has parsed another configuration, and where the caller gives none."""
+    info = json.loads((run.folder / "run.json").read_text()) | {"manual_dir": "/originals", "data_dir": "/prepared"}
+    (run.folder / "run.json").write_text(json.dumps(info))
+    configuration.parse([], ["evaluate.num_samples = 3"])
+    loaded = []
+    run.source.load = lambda *arguments: loaded.append(arguments) or run.scenes
+    assert run.evaluate()["num_samples"] == 10
+    assert loaded == [("test", "/prepared", "/originals")]
+    evaluation.evaluate(run.folder, manual_dir="/others")
+    assert loaded[1:] == [("test", "/prepared", "/others")]
+
+
+def test_the_report_is_of_the_weights_that_were_read(run):
+    """Where the newest checkpoint is damaged, an older one is read, and run.json is ahead of it."""
+    run.model.step = np.int64(200)
+    report = run.evaluate()
+    assert (report["train_steps"], report["train_seconds"]) == (200, None)
+
+
+def test_other_images_than_the_run_began_with_are_refused(run, tmp_path):
+    run.source.name, run.source.path = "image_folder", str(tmp_path / "images")
+    (run.folder / "checkpoints").mkdir()
+    (run.folder / "checkpoints" / "ckpt-300.index").touch()
+    info = json.loads((run.folder / "run.json").read_text())
+    (run.folder / "run.json").write_text(json.dumps(info | {"images": run.scenes.fingerprint()}))
+    run.evaluate()
+    run.scenes = run.scenes.select(np.arange(20)[::-1])  # the same, in another order
+    with pytest.raises(ValueError, match="other images for training: 20 images .* of 8 x 8 pixels, now 20"):
+        run.evaluate()
+    (tmp_path / "images" / "test").mkdir(parents=True)  # the split isn't left to chance
+    run.evaluate()
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="holds no run"):
+        evaluation.evaluate(tmp_path / "nothing")

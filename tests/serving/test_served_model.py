@@ -1,0 +1,204 @@
+"""The signatures: what they answer, what they refuse, and what their graphs are made of."""
+
+import re
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import testing_export
+
+from asr_tf.models.asr_model import ASRModel
+from asr_tf.serving import served_model as serving
+
+OUTPUTS = {
+    "infer": {"count", "count_probs", "presence", "boxes", "z_what", "reconstruction"},
+    "sample": {"images", "count", "presence", "boxes", "z_what"},
+    "render": {"images"},
+    "log_likelihood": {"log_likelihood"},
+}
+
+
+@pytest.fixture(scope="module")
+def model():
+    return testing_export.tiny_model()
+
+
+@pytest.fixture(scope="module")
+def loaded(tiny_export):
+    return tf.saved_model.load(str(tiny_export / "1"))
+
+
+def call(loaded, signature, **inputs):
+    return loaded.signatures[signature](**{name: tf.constant(value) for name, value in inputs.items()})
+
+
+def numbers(**values):
+    return {name: np.int32(value) for name, value in values.items()}
+
+
+@pytest.mark.parametrize("batch", [1, 7])
+@pytest.mark.parametrize("signature", ["infer", "serving_default"])
+def test_infer_is_that_of_the_model(loaded, model, signature, batch):
+    images = testing_export.images(batch)
+    answers, wanted = call(loaded, signature, images=images), model.infer(images)
+    assert set(answers) == OUTPUTS["infer"]
+    for name, value in wanted.items():
+        assert answers[name].dtype == value.dtype
+        np.testing.assert_allclose(answers[name], value, rtol=0, atol=1e-6, err_msg=name)
+
+
+def test_render_redraws_what_infer_shows(loaded):
+    inferred = call(loaded, "infer", images=testing_export.images(9))
+    objects = {name: inferred[name] for name in ("z_what", "boxes", "presence")}
+    drawn = call(loaded, "render", **objects)
+    np.testing.assert_allclose(drawn["images"], inferred["reconstruction"], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("num_objects", [-1, 0, 3])
+def test_sample_is_that_of_the_model(loaded, model, num_objects):
+    seed = np.array([1, 2], np.int32)
+    asked = numbers(num_samples=5, num_objects=num_objects)
+    answers, wanted = call(loaded, "sample", seed=seed, **asked), model.sample(5, seed, num_objects)
+    assert set(answers) == OUTPUTS["sample"]
+    for name, value in wanted.items():
+        np.testing.assert_allclose(answers[name], value, rtol=0, atol=1e-6, err_msg=name)
+    if num_objects >= 0:
+        assert set(answers["count"].numpy()) == {num_objects}
+    else:
+        other = call(loaded, "sample", seed=seed + 1, **asked)
+        assert np.abs(other["z_what"] - answers["z_what"]).max() > 0.1
+
+
+def test_log_likelihood_is_that_of_the_model(loaded, model):
+    images, seed = testing_export.images(3), np.array([5, 6], np.int32)
+    answers = call(loaded, "log_likelihood", images=images, seed=seed, **numbers(num_particles=4))
+    assert set(answers) == OUTPUTS["log_likelihood"]
+    np.testing.assert_allclose(answers["log_likelihood"], model.log_likelihood(images, 4, seed), rtol=1e-5)
+
+
+def misfit(name, fed, wanted):
+    """How TensorFlow refuses a shape."""
+    return re.escape(f"Shape of tensor {name} [{fed}] is not compatible with expected shape [{wanted}]")
+
+
+IMAGES = testing_export.images(2)
+SCALED = IMAGES / IMAGES.max()
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (np.where(IMAGES > 0.2, np.nan, IMAGES), "images must not hold NaN"),
+        (2.0 * SCALED, r"images must lie in \[0, 1\], got values from\] \[\S+\] \[to\] \[2\]"),
+        (-SCALED, r"images must lie in \[0, 1\], got values from\] \[-1\]"),
+        (IMAGES[:0], r"images must hold one scene or more, got shape\] \[0 12 14 1\]"),
+        (IMAGES[..., 0], misfit("images", "2,12,14", "?,12,14,1")),
+        (IMAGES[:, :11], misfit("images", "2,11,14,1", "?,12,14,1")),
+        (IMAGES[:, :, :, [0, 0, 0]], misfit("images", "2,12,14,3", "?,12,14,1")),
+        (np.float32(0.5), misfit("images", "", "?,12,14,1")),
+        (np.full((4, 2), 0.5, np.float32), misfit("images", "4,2", "?,12,14,1")),
+        (IMAGES.astype(np.float64), "expected to be a float tensor but is a double tensor"),
+    ],
+)
+@pytest.mark.parametrize("signature", ["infer", "log_likelihood"])
+def test_images_that_are_refused(loaded, signature, images, message):
+    more = {} if signature == "infer" else {"seed": np.int32([0, 1]), **numbers(num_particles=1)}
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        call(loaded, signature, images=images, **more)
+
+
+@pytest.mark.parametrize(
+    ("signature", "changed", "message"),
+    [
+        ("sample", numbers(num_objects=4), r"num_objects must be from -1 to 3, got\] \[4\]"),
+        ("sample", numbers(num_objects=-2), r"num_objects must be from -1 to 3, got\] \[-2\]"),
+        ("sample", numbers(num_samples=0), r"num_samples must be from 1 to 4096, got\] \[0\]"),
+        ("sample", numbers(num_samples=4097), r"num_samples must be from 1 to 4096, got\] \[4097\]"),
+        ("sample", numbers(num_samples=[1, 2]), misfit("num_samples", "2", "")),
+        ("sample", numbers(seed=[1, 2, 3]), misfit("seed", "3", "2")),
+        ("sample", numbers(seed=1), misfit("seed", "", "2")),
+        ("log_likelihood", numbers(seed=[1]), misfit("seed", "1", "2")),
+        ("log_likelihood", numbers(num_particles=0), r"num_particles must be from 1 to 10000, got\] \[0\]"),
+    ],
+)
+def test_numbers_that_are_refused(loaded, signature, changed, message):
+    good = {
+        "sample": {"seed": np.int32([0, 1]), **numbers(num_samples=2, num_objects=1)},
+        "log_likelihood": {"images": IMAGES, "seed": np.int32([0, 1]), **numbers(num_particles=1)},
+    }
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        call(loaded, signature, **{**good[signature], **changed})
+
+
+OBJECTS = {
+    "z_what": np.zeros((2, 3, 4), np.float32),
+    "boxes": np.tile(np.float32([0.1, 0.1, 0.6, 0.6]), (2, 3, 1)),
+    "presence": np.ones((2, 3), np.float32),
+}
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"z_what": OBJECTS["z_what"] + np.inf}, "z_what must hold finite numbers"),
+        ({"boxes": OBJECTS["boxes"] * np.nan}, "boxes must hold finite numbers"),
+        ({"boxes": OBJECTS["boxes"] * 1e4}, r"boxes must lie within 1000 canvases"),
+        ({"boxes": -OBJECTS["boxes"]}, r"boxes must be \[ymin, xmin, ymax, xmax\] with minima up to maxima"),
+        ({"presence": 2 * OBJECTS["presence"]}, r"presence must lie in \[0, 1\], got values from"),
+        ({"presence": OBJECTS["presence"] * np.nan}, "presence must not hold NaN"),
+        ({"presence": OBJECTS["presence"][:1]}, r"of as many scenes each, got\] \[2 2 1\]"),
+        ({"z_what": OBJECTS["z_what"][:, :2]}, misfit("z_what", "2,2,4", "?,3,4")),
+        ({"boxes": OBJECTS["boxes"][..., :3]}, misfit("boxes", "2,3,3", "?,3,4")),
+        ({name: value[:0] for name, value in OBJECTS.items()}, "must hold one scene or more"),
+    ],
+)
+def test_objects_that_are_refused(loaded, changed, message):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        call(loaded, "render", **{**OBJECTS, **changed})
+
+
+def test_infer_is_a_small_graph_without_randomness():
+    """At the sizes of scenes/mnist_count13.gin, functions that it calls included."""
+    served = serving.ServedModel(ASRModel())
+    definition = served.infer.get_concrete_function().graph.as_graph_def()
+    nodes = [*definition.node, *(node for function in definition.library.function for node in function.node_def)]
+    assert len(nodes) < 1500
+    operations = {node.op for node in nodes}
+    assert not [name for name in operations if "Random" in name or name in ("While", "StatelessWhile", "PyFunc")]
+    assert {"MatMul", "CropAndResize"} <= operations
+
+
+def test_served_weights_are_those_at_the_time(model):
+    other = testing_export.tiny_model(seed=1)
+    served = serving.ServedModel(other)
+    images = testing_export.images(4)
+    before = served.infer(images)["z_what"].numpy()
+    other.recognition.encoder.mlp.dense_1.bias.assign_add(np.ones(8, np.float32))
+    np.testing.assert_array_equal(served.infer(images)["z_what"], before)
+
+
+def test_description_tells_shapes_and_meanings(model):
+    described = serving.ServedModel(model).description()
+    assert {name: set(entry["outputs"]) for name, entry in described.items()} == {
+        **OUTPUTS,
+        "serving_default": OUTPUTS["infer"],
+    }
+    infer, sample = described["infer"], described["sample"]
+    assert infer["inputs"]["images"]["shape"] == [None, 12, 14, 1]
+    assert infer["outputs"]["boxes"]["shape"] == [None, 3, 4]
+    assert infer["outputs"]["count"] == {"dtype": "int32", "shape": [None], "meaning": "objects in the image"}
+    assert {name: (entry["dtype"], entry["shape"]) for name, entry in sample["inputs"].items()} == {
+        "num_samples": ("int32", []),
+        "seed": ("int32", [2]),
+        "num_objects": ("int32", []),
+    }
+    assert described["render"]["inputs"]["z_what"]["shape"] == [None, 3, 4]
+    assert described["log_likelihood"]["outputs"]["log_likelihood"]["shape"] == [None]
+
+
+def test_shapes_of_what_is_loaded(loaded):
+    for name, outputs in OUTPUTS.items():
+        structured = loaded.signatures[name].structured_outputs
+        assert set(structured) == outputs
+        assert all(value.shape.rank == 0 or value.shape[0] is None for value in structured.values()), name
+    assert loaded.signatures["infer"].structured_outputs["reconstruction"].shape.as_list() == [None, 12, 14, 1]

@@ -1,0 +1,227 @@
+"""Runs on the tiny stand-in of `testing_model`; the real model goes through `test_gin_configs`."""
+
+from __future__ import annotations
+
+import json
+
+import keras
+import numpy as np
+import pytest
+import testing_model
+
+from asr_tf.runs import configuration, run_folder
+from asr_tf.runs.run_folder import RunFolderError
+from asr_tf.training import fit
+from asr_tf.training.callbacks import TrainingDiverged
+
+SETTINGS = (
+    "data.name = 'tiny'",
+    "train.num_steps = 8",
+    "train.batch_size = 4",
+    "train.validation_size = 4",
+    "train.steps_per_execution = 2",
+    "train.steps_per_report = 4",
+    "train.warmup_steps = 2",
+    "train.images_every_reports = 1",
+    "train.jit_compile = False",
+)
+
+
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch):
+    """Replaces data, model and validation by tiny ones; returns what can replace more."""
+    testing_model.install(monkeypatch)
+    return monkeypatch
+
+
+def train(workdir, *bindings, **flags):
+    configuration.parse([], [*SETTINGS, *bindings])
+    return fit.train(str(workdir), **flags)
+
+
+def weights(workdir):
+    model, _ = run_folder.restore_model(workdir)
+    return [keras.ops.convert_to_numpy(variable) for variable in model.variables]
+
+
+def stop_after(monkeypatch, step):
+    """Interrupts, as Ctrl-C does, once so many steps are done."""
+    plain = fit.callbacks.Clock.on_train_batch_end
+
+    def interrupted(self, batch, logs=None):
+        plain(self, batch, logs)
+        if self._state.steps_done == step:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(fit.callbacks.Clock, "on_train_batch_end", interrupted)
+
+
+def test_a_run_leaves_everything_that_is_promised(tmp_path):
+    info = train(tmp_path / "run")
+    assert info["finished"]
+    assert info["steps"] == 8
+    assert info["seed"] == 0
+    assert info["train_seconds"] > 0.0
+    assert info["canvas_size"] == [6, 8]
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert {"config.gin", "run.json", "checkpoints", "logs", "metrics.jsonl"} <= names
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [4, 8]
+    assert rows[1]["val_mean_iou"] == 0.25
+    assert rows[1]["loss"] < rows[0]["loss"]
+    assert info["last_report"] == rows[1]
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_stopping_and_resuming_changes_nothing(tmp_path, tiny, jit_compile):
+    compiled = f"train.jit_compile = {jit_compile}"
+    train(tmp_path / "whole", compiled, seed=5)
+    with tiny.context() as interrupted:
+        stop_after(interrupted, 4)
+        with pytest.raises(KeyboardInterrupt, match="at step 4, which is saved"):
+            train(tmp_path / "parts", compiled, seed=5)
+    info = train(tmp_path / "parts", compiled, seed=5)
+    assert info["steps"] == 8
+    for whole, parts in zip(weights(tmp_path / "whole"), weights(tmp_path / "parts"), strict=True):
+        np.testing.assert_array_equal(whole, parts)
+    other = train(tmp_path / "other", compiled, seed=6)
+    assert other["last_report"]["loss"] != info["last_report"]["loss"]
+
+
+def test_the_optimizer_is_restored_too(tmp_path, tiny):
+    """Adam's moments matter: with fresh ones, the resumed weights would differ (shown here by dropping them)."""
+    train(tmp_path / "whole")
+    with tiny.context() as interrupted:
+        stop_after(interrupted, 4)
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path / "parts")
+    with tiny.context() as forgetful:
+        plain = fit.Checkpoints
+
+        class Forgetful(plain):
+            def restore(self):
+                optimizer = self._checkpoint.optimizer
+                path = super().restore()
+                for variable in optimizer.variables[2:]:
+                    variable.assign(keras.ops.zeros_like(variable))
+                return path
+
+        forgetful.setattr(fit, "Checkpoints", Forgetful)
+        train(tmp_path / "parts")
+    pairs = zip(weights(tmp_path / "whole"), weights(tmp_path / "parts"), strict=True)
+    assert max(np.abs(whole - parts).max() for whole, parts in pairs) > 1e-5
+
+
+def test_a_finished_run_is_left_alone(tmp_path, tiny):
+    first = train(tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+    again = train(tmp_path)
+    assert again["already_finished"]
+    assert again["train_seconds"] == first["train_seconds"]
+    assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+
+
+def test_another_configuration_or_seed_is_refused_and_nothing_is_lost(tmp_path):
+    train(tmp_path)
+    before = weights(tmp_path)
+    with pytest.raises(RunFolderError, match=r"train.batch_size is 4 there and 8 now"):
+        train(tmp_path, "train.batch_size = 8")
+    with pytest.raises(RunFolderError, match="--seed is 0 there and 1 now"):
+        train(tmp_path, seed=1)
+    for old, new in zip(before, weights(tmp_path), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_a_run_can_be_repeated_from_its_config_alone(tmp_path):
+    train(tmp_path / "first", "train.peak_learning_rate = 0.01", seed=3)
+    configuration.parse([str(tmp_path / "first" / "config.gin")])
+    fit.train(str(tmp_path / "second"), seed=3)
+    for first, second in zip(weights(tmp_path / "first"), weights(tmp_path / "second"), strict=True):
+        np.testing.assert_array_equal(first, second)
+
+
+def test_a_truncated_checkpoint_costs_only_what_came_after_the_one_before(tmp_path):
+    train(tmp_path, "train.checkpoint_every_minutes = 0.0")
+    whole = weights(tmp_path)
+    data = tmp_path / "checkpoints" / "ckpt-8.data-00000-of-00001"
+    data.write_bytes(data.read_bytes()[:100])
+    info = train(tmp_path, "train.checkpoint_every_minutes = 0.0")
+    assert "already_finished" not in info
+    for before, after in zip(whole, weights(tmp_path), strict=True):
+        np.testing.assert_array_equal(before, after)
+    steps = [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert steps == [4, 8]
+
+
+def test_a_run_that_was_cut_off_as_it_ended_takes_no_further_step(tmp_path):
+    """Its last checkpoint is there, but neither the mark that it is finished nor the last run.json."""
+    train(tmp_path)
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "steps": 4, "finished": False, "last_report": {}}))
+    info = train(tmp_path)
+    assert info["already_finished"] and info["finished"] and info["steps"] == 8
+    assert json.loads(path.read_text())["steps"] == 8
+    assert info["last_report"] == json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])
+
+
+def test_images_that_are_not_those_of_the_run_are_refused(tmp_path):
+    train(tmp_path)
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "images": "20 images, 01234567"}))
+    with pytest.raises(RunFolderError, match="began with other images"):
+        train(tmp_path)
+
+
+def test_minutes_bound_a_run_and_reach_the_end_of_the_schedule(tmp_path):
+    info = train(tmp_path, "train.steps_per_report = 50", max_minutes=0.01)
+    assert info["finished"]
+    assert info["train_seconds"] > 0.3
+    assert info["last_report"]["learning_rate"] < 0.1 * 1.5e-3
+
+
+def test_steps_that_stay_bad_end_the_run_with_the_term(tmp_path, tiny):
+    def poisoned(**arguments):
+        return testing_model.TinyModel(poison_from=4, **arguments)
+
+    tiny.setattr(fit, "build_model", poisoned)
+    with pytest.raises(TrainingDiverged, match=r"at step 8: 4 steps in a row were not finite \(in nll_nats\)"):
+        train(tmp_path, "train.max_skipped_in_a_row = 3")
+    # What was saved before is still there, and finite.
+    tiny.setattr(fit, "build_model", testing_model.TinyModel)
+    assert all(np.isfinite(value).all() for value in weights(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("binding", "message"),
+    [
+        ("train.num_steps = 7", "train.num_steps must be a multiple of train.steps_per_execution .2.*8 would do"),
+        ("train.validation_size = 0", "train.validation_size must be a whole number, 1 or more, got 0"),
+        ("train.batch_size = 0", "train.batch_size must be a whole number, 1 or more, got 0"),
+        ("train.batch_size = 64.5", "train.batch_size must be a whole number, 1 or more, got 64.5"),
+        ("train.adam_beta_2 = 1.0", "train.adam_beta_2 must be between 0.0 and 0.999999, got 1.0"),
+        ("train.max_skipped_in_a_row = 0", "train.max_skipped_in_a_row must be a whole number, 1 or more, got 0"),
+        ("train.checkpoints_to_keep = 0", "train.checkpoints_to_keep must be a whole number, 1 or more, got 0"),
+        ("train.peak_learning_rate = 0.0", "peak_learning_rate must be a number above 0"),
+    ],
+)
+def test_arguments_out_of_range_are_named(tmp_path, binding, message):
+    with pytest.raises(ValueError, match=message):
+        train(tmp_path, binding)
+
+
+def test_at_most_a_tenth_of_the_images_is_held_out():
+    scenes = testing_model.tiny_scenes(40)
+    for wanted, held in ((3, 3), (200, 4)):
+        rest, held_out = fit._split(scenes, wanted, 4)
+        assert (len(rest), len(held_out)) == (40 - held, held)
+        np.testing.assert_array_equal(held_out.images, scenes.images[-held:])
+    assert [len(part) for part in fit._split(scenes.take(2), 200, 4)] == [1, 1]
+    with pytest.raises(ValueError, match="at least 2 images"):
+        fit._split(scenes.take(1), 200, 4)
+
+
+def test_a_folder_that_cannot_be_written_ends_before_the_data_is_loaded(tmp_path, tiny):
+    tiny.setattr(fit.DataSource, "load", lambda *_, **__: pytest.fail("loaded"))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunFolderError, match="can't write in work folder"):
+        train(tmp_path / "file" / "run")
