@@ -29,40 +29,41 @@ if TYPE_CHECKING:
         TightWindows,
     )
     from asr_tf.data import Scenes, evaluation_dataset, load_scenes, training_dataset
-    from asr_tf.distributions import (
-        AIRScenePrior,
-        AutoregressiveScenePrior,
-        PresenceCode,
-        RelaxedPresenceCode,
-        ScenePosterior,
-        SigmoidNormal,
-        TanhNormal,
-    )
-    from asr_tf.models.asr_model import ASRModel
+    from asr_tf.distributions import PresenceCode
+    from asr_tf.imaging.composition import Sum
+    from asr_tf.imaging.observation import BernoulliPixels, GaussianPixels
+    from asr_tf.models import ASRModel, ImageVAE
+    from asr_tf.networks.decoder import MLPDecoder
+    from asr_tf.networks.prior import AIRPrior, AutoregressivePrior
+    from asr_tf.networks.recognition import LSTMRecognition
     from asr_tf.runs.evaluate import evaluate
     from asr_tf.runs.run_folder import restore_model
+    from asr_tf.serving.client import Client
     from asr_tf.training.fit import train
 
 __all__ = [
-    "AIRScenePrior",
+    "AIRPrior",
     "ASRModel",
     "AggregateCount",
-    "AutoregressiveScenePrior",
+    "AutoregressivePrior",
+    "BernoulliPixels",
+    "Client",
     "Constraint",
     "CountInSet",
     "DisjointBoxes",
     "DisjointObjects",
+    "GaussianPixels",
+    "ImageVAE",
     "InsideCanvas",
+    "LSTMRecognition",
+    "MLPDecoder",
     "PresenceCode",
     "PriorCountInSet",
-    "RelaxedPresenceCode",
-    "ScenePosterior",
     "SceneStatistics",
     "Scenes",
     "SharedSize",
-    "SigmoidNormal",
     "SizeInterval",
-    "TanhNormal",
+    "Sum",
     "TightWindows",
     "__version__",
     "evaluate",
@@ -75,25 +76,28 @@ __all__ = [
 
 # Public name -> the module that it comes from; type checkers read the imports above instead.
 _HOMES = {
-    "AIRScenePrior": "asr_tf.distributions",
-    "ASRModel": "asr_tf.models.asr_model",
+    "AIRPrior": "asr_tf.networks.prior",
+    "ASRModel": "asr_tf.models",
     "AggregateCount": "asr_tf.constraints",
-    "AutoregressiveScenePrior": "asr_tf.distributions",
+    "AutoregressivePrior": "asr_tf.networks.prior",
+    "BernoulliPixels": "asr_tf.imaging.observation",
+    "Client": "asr_tf.serving.client",
     "Constraint": "asr_tf.constraints",
     "CountInSet": "asr_tf.constraints",
     "DisjointBoxes": "asr_tf.constraints",
     "DisjointObjects": "asr_tf.constraints",
+    "GaussianPixels": "asr_tf.imaging.observation",
+    "ImageVAE": "asr_tf.models",
     "InsideCanvas": "asr_tf.constraints",
+    "LSTMRecognition": "asr_tf.networks.recognition",
+    "MLPDecoder": "asr_tf.networks.decoder",
     "PresenceCode": "asr_tf.distributions",
     "PriorCountInSet": "asr_tf.constraints",
-    "RelaxedPresenceCode": "asr_tf.distributions",
-    "ScenePosterior": "asr_tf.distributions",
     "SceneStatistics": "asr_tf.constraints",
     "Scenes": "asr_tf.data",
     "SharedSize": "asr_tf.constraints",
-    "SigmoidNormal": "asr_tf.distributions",
     "SizeInterval": "asr_tf.constraints",
-    "TanhNormal": "asr_tf.distributions",
+    "Sum": "asr_tf.imaging.composition",
     "TightWindows": "asr_tf.constraints",
     "evaluate": "asr_tf.runs.evaluate",
     "evaluation_dataset": "asr_tf.data",

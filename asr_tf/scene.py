@@ -3,7 +3,8 @@
 Axis letters, used in every docstring and shape comment of the package:
 
     B  images in a batch             T  steps, the most objects a scene can hold
-    H, W  canvas height and width    G  side of a glimpse, in pixels
+    H, W  canvas height and width    C  channels, 1 (grey) or 3 (RGB)
+    G  side of a glimpse, in pixels
     Z  size of an appearance code    M  most objects in a data set
 
 Height comes before width in every shape; a shift is (x, y), as in the literature on spatial transformers.
@@ -17,25 +18,63 @@ References:
 
 from __future__ import annotations
 
+import inspect
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 __all__ = [
     "ObjectiveTerms",
+    "Part",
     "PosteriorStatistics",
-    "PriorStatistics",
     "SceneLatents",
-    "steps_first",
+    "SceneSpec",
     "window_boxes",
 ]
+
+
+class Part:
+    """What a model is composed of: it can be made again from the arguments of its constructor.
+
+    A part keeps every argument in an attribute of the argument's name, as the estimators of scikit-learn do.
+    """
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments of the constructor, by name."""
+        parameters = inspect.signature(type(self).__init__).parameters.values()
+        named = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+        return {name: getattr(self, name) for name in named if name != "self"}
+
+
+class SceneSpec(NamedTuple):
+    """What all networks of a model must agree on: sizes, and what is known of scenes before anything is learned.
+
+    Attributes:
+        canvas_size: (H, W) in pixels.
+        channels: C, 1 (grey) or 3 (RGB).
+        num_steps: T, the most objects in a scene.
+        glimpse_size: G in pixels.
+        what_size: Z.
+        scale_loc, scale_stddev: a normal over the scale latent; sigmoid(scale_loc) is the typical side of a window as
+            a share of the shorter canvas side.
+        exact_count: the number of objects where every scene has the same, None where it is to be inferred.
+    """
+
+    canvas_size: tuple[int, int]
+    channels: int
+    num_steps: int
+    glimpse_size: int
+    what_size: int
+    scale_loc: float
+    scale_stddev: float
+    exact_count: int | None = None
 
 
 class SceneLatents(NamedTuple):
     """One scene per batch entry, in the unbounded coordinates in which the latents are normal.
 
     Attributes:
-        presence: float [..., T], the unary code of the count: n ones, then zeros (values between where relaxed).
+        presence: float [..., T], the unary code of the count: n ones, then zeros.
         shift_latent: float [..., T, 2], (x, y); its tanh is the window's centre in canvas units, (-1, 1).
         scale_latent: float [..., T, 1]; its sigmoid is window side / shorter canvas side, (0, 1).
         what: float [..., T, Z], appearance.
@@ -66,22 +105,6 @@ class PosteriorStatistics(NamedTuple):
     what_log_scale: Any
 
 
-class PriorStatistics(NamedTuple):
-    """Parameters of p(z_t | z_<t), one row a step; `what` is standard normal and needs none.
-
-    Attributes: as in `PosteriorStatistics`, and
-        shift_logits: float [..., T, g, g], weights of a grid's cells (`asr_tf.distributions.placement`), which stand
-            for the normal over `shift_latent` where they are there; None where they aren't.
-    """
-
-    presence_logits: Any
-    shift_loc: Any
-    shift_log_scale: Any
-    scale_loc: Any
-    scale_log_scale: Any
-    shift_logits: Any = None
-
-
 class ObjectiveTerms(NamedTuple):
     """The bound, term by term, in nats an image; -ELBO is their sum.
 
@@ -101,11 +124,6 @@ class ObjectiveTerms(NamedTuple):
     def negative_elbo(self) -> Any:
         """float [B], -ELBO in nats an image."""
         return self.nll + self.kl_count + self.kl_shift + self.kl_scale + self.kl_what
-
-
-def steps_first(values: Any) -> Any:
-    """Swaps the first two axes: [B, T, ...] to [T, B, ...], and back."""
-    return tf.transpose(values, [1, 0, *range(2, len(values.shape))])
 
 
 def window_boxes(shift: Any, scale: Any, canvas_size: tuple[int, int]) -> Any:

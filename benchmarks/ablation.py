@@ -16,14 +16,14 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from benchmarks import reproduce
+from benchmarks import cell_runs, cells
 
 __all__ = ["LINES", "draw", "section", "variants"]
 
-ROOT = reproduce.ROOT
+ROOT = cells.ROOT
 LINES = ROOT / "docs" / "results" / "ablation.jsonl"
 PICTURE = ROOT / "docs" / "images" / "ablation.png"
-CELL = reproduce.Cell("asr", "mnist", "count13")
+CELL = cells.Cell("asr", "mnist", "count13")
 # Rule and its usual strength, nats a unit.
 STRENGTHS = {"CountInSet": 10.0, "AggregateCount": 100.0, "TightWindows": 2.0}
 FACTORS = (0.0, 0.1, 1.0, 3.0, 10.0)
@@ -139,14 +139,14 @@ def main() -> None:
     parser.add_argument("--plot", action="store_true", help="only draw what is there")
     arguments = parser.parse_args()
     try:
-        rows = reproduce.lines(arguments.output)
+        rows = cells.lines(arguments.output)
         if arguments.plot:
             draw(rows)
             return
-        data = reproduce.data_folder(arguments.data)
+        data = cell_runs.data_folder(arguments.data)
         for _, _, binding in variants():
             if not any(_known(row, binding, arguments.minutes, arguments.seed) for row in rows):
-                reproduce.run_cell(
+                cell_runs.run_cell(
                     CELL, arguments.seed, arguments.minutes, data, arguments.runs, arguments.output, [binding]
                 )
     except ValueError as error:

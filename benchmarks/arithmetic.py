@@ -7,10 +7,13 @@ holds the counts against TensorFlow's own counter of the graph.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 
 from asr_tf.constraints import TightWindows
-from asr_tf.models.asr_model import ASRModel
+from asr_tf.models import ASRModel
+from asr_tf.networks.layers import Perceptron
+from asr_tf.networks.prior import AutoregressivePrior
 
 __all__ = ["inference_flops", "training_step_flops"]
 
@@ -33,25 +36,26 @@ def _columns_gradient(values: tuple[int, int], result: tuple[int, int]) -> int:
 
 
 def _sizes(model: ASRModel) -> dict[str, int]:
+    """Widths of the recognition, and multiplications of a row's way through its perceptrons and the decoder."""
     network = model.recognition
-    shift, presence = network.shift_head, network.presence_head
     return {
-        "units": network.cell.units,
-        "head": shift.dense_0.units,
-        "presence": _chain([network.cell.units, presence.dense_0.units, 1]),
-        "pixels": network.pixels,
-        "encoder": _chain([network.encoder.pixels, *_widths(network.encoder.mlp)]),
-        "decoder": _chain([model.what_size, *_widths(model.decoder.mlp)]),
+        "units": network.rnn_units,
+        "head": network.head_units,
+        "pixels": int(network.image_gates.kernel.shape[0]),
+        "heads": sum(_through(head) for head in (network.presence_head, network.shift_head, network.scale_head)),
+        "encoder": _through(network.encoder),
+        "decoder": _through(model.decoder.perceptron),
     }
 
 
-def _widths(mlp: object) -> list[int]:
-    return [getattr(mlp, f"dense_{i}").units for i in range(mlp.depth)]  # type: ignore[attr-defined]
+def _through(perceptron: Perceptron) -> int:
+    """Multiplications of a row's way through a perceptron."""
+    return _chain([int(perceptron.dense[0].kernel.shape[0]), *(layer.units for layer in perceptron.dense)])
 
 
 def _lines(model: ASRModel) -> int:
     """Positions of a window's rows and columns, for reading and for writing, from two numbers each."""
-    return 2 * (2 * model.glimpse_size + sum(model.canvas_size))
+    return 2 * (2 * model.spec.glimpse_size + sum(model.canvas_size))
 
 
 def _pooling(model: ASRModel) -> int:
@@ -62,12 +66,12 @@ def _pooling(model: ASRModel) -> int:
 
 def _second_look(model: ASRModel) -> tuple[int, int, int]:
     """Multiplications of a window's second look: its positions and reading, its hidden layer, its output."""
-    look = model.recognition.second_look
-    if look is None:
+    if model.recognition.second_look is None:
         return 0, 0, 0
-    side, (hidden, output) = look.glimpse_size, _widths(look.mlp)
+    look = model.recognition.corrector
+    side, (hidden, output) = look.glimpse_size, look.perceptron.dense
     read = 2 * 2 * side + _interpolation(model.canvas_size, (side, side))
-    return read, side**2 * hidden, hidden * output
+    return read, side**2 * hidden.units, hidden.units * output.units
 
 
 def _views(model: ASRModel) -> int:
@@ -78,64 +82,57 @@ def _views(model: ASRModel) -> int:
 def _localization(model: ASRModel) -> tuple[int, int]:
     """Multiplications of one image through the recognition LSTM: of the image's projection, and of all else."""
     size, steps = _sizes(model), model.num_steps
-    units, head = size["units"], size["head"]
+    units = size["units"]
     loop = (steps - 1) * (3 + units) * 4 * units  # the first step has neither window nor state
-    heads = steps * (units * 2 * head + 2 * head + head * 4 + head * 2 + size["presence"])
-    return _views(model) * size["pixels"] * 4 * units, loop + heads
+    return _views(model) * size["pixels"] * 4 * units, loop + steps * size["heads"]
 
 
 def inference_flops(model: ASRModel, batch_size: int, count: int | None = None) -> int:
     """Operations of `infer` on a batch.
 
     Args:
-        model: the configured model; it infers the count.
+        model: the configured model, of grey images; it infers the count.
         batch_size: B.
-        count: present objects an image, which alone are read and drawn, unless the model has `skip_absent=False`; None
-            for all T steps.
+        count: present objects an image, which alone are read and drawn, neither by a product; None for all T steps,
+            read and drawn by products, as without the pieces of `asr_tf.fast`.
     """
-    size, canvas, glimpse = _sizes(model), model.canvas_size, (model.glimpse_size,) * 2
-    steps, units, head = model.num_steps, size["units"], size["head"]
-    present = steps if count is None or not model.skip_absent else count
-    # Without the heads' standard deviations, and those of the encoder, which are half of its outputs.
-    heads = 3 * units * head + 2 * head + (2 + 1 + 1) * head
-    encoder = size["encoder"] - model.what_size * _widths(model.recognition.encoder.mlp)[-2]
-    each, look = encoder + size["decoder"], 0
-    if model.recognition.second_look is not None:
-        side, (hidden, _) = model.recognition.second_look.glimpse_size, _widths(model.recognition.second_look.mlp)
-        look = (side**2 + 3) * hidden
-    if not model.skip_absent:  # otherwise no product reads and draws
+    size, canvas, glimpse = _sizes(model), model.canvas_size, (model.spec.glimpse_size,) * 2
+    steps = model.num_steps
+    projection, localization = _localization(model)
+    each = size["encoder"] + size["decoder"]
+    if count is None:
         each += _interpolation(canvas, glimpse) + _interpolation(glimpse, canvas)
-        look += _interpolation(canvas, (side, side)) if look else 0
-    code = steps**2  # running sum of the presence code
-    seen = _views(model) * (_pooling(model) + size["pixels"] * 4 * units)
-    loop = (steps - 1) * (3 + units) * 4 * units  # the first step has neither window nor state
-    return 2 * batch_size * (seen + loop + steps * (heads + look) + code + present * each)
+    total = _views(model) * _pooling(model) + projection + localization + steps * sum(_second_look(model))
+    total += steps**2  # running sum of the presence code
+    total += (steps if count is None else count) * each
+    total += steps * canvas[0] * canvas[1]  # sum of the canvases
+    return 2 * batch_size * total
 
 
 def training_step_flops(model: ASRModel, batch_size: int) -> int:
     """Operations of one optimizer update with the count enumerated: forward, backward and norms of gradients.
 
     Args:
-        model: the configured model; its prior must be the autoregressive one with a fixed scale.
+        model: the configured model, of grey images; its prior must be the autoregressive one with a fixed scale.
         batch_size: B.
 
     Raises:
         ValueError: another prior or estimator.
     """
-    if model.prior != "autoregressive" or model.estimator != "enumerate" or model.prior_network.learn_scale:
+    if not isinstance(model.prior, AutoregressivePrior) or model.estimator != "enumerate" or model.prior.learn_scale:
         raise ValueError("only the autoregressive prior with a fixed scale and an enumerated count is counted.")
     steps, size = model.num_steps, _sizes(model)
-    units, head = size["units"], size["head"]
-    (height, width), glimpse = model.canvas_size, model.glimpse_size
+    (height, width), glimpse = model.canvas_size, model.spec.glimpse_size
     projection, loop = _localization(model)
-    inputs = 3 + model.what_size
-    prior = steps * (inputs * 4 * units + units * head + head * 4) + (steps - 1) * units * 4 * units
+    units = model.prior.rnn_units
+    state = units * 4 * units
+    prior = steps * ((3 + model.spec.what_size) * 4 * units + state + _through(model.prior.shift_head))
     dense = loop + prior + steps * (size["encoder"] + size["decoder"])
-    # Backward, a product costs twice what it does forward: once for each factor.  The image needs no gradient.
-    # Nor does what a second look sees.  The loop's gradient reads it anew, and computes its output anew.
+    # Backward, a product costs twice what it does forward: once for each factor.  The image needs no gradient, nor does
+    # what a second look sees, nor the state before the first step.
     look_read, look_hidden, look_output = _second_look(model)
-    total = (2 * _views(model) - 1) * _pooling(model) + 2 * projection + 3 * dense
-    total += (2 * steps - 1) * look_read + 2 * steps * look_hidden + (4 * steps - 1) * look_output
+    total = _views(model) * _pooling(model) + 2 * projection + 3 * dense - state
+    total += steps * (look_read + 2 * look_hidden + 3 * look_output)
     # Of the positions, made of constants, only the windows' factor has a gradient.
     total += 2 * steps * _lines(model)
     read = _interpolation((height, width), (glimpse, glimpse))
@@ -147,19 +144,17 @@ def training_step_flops(model: ASRModel, batch_size: int) -> int:
     written += height * width * glimpse + 2 * glimpse * height * glimpse
     written += _columns_gradient((glimpse, glimpse), (height, width))
     total += steps * (read + written)
-    total += 2 * steps**2 * height * width  # sums of the first k canvases
-    total += (2 * steps + 1) * height * width  # sums over pixels of these and, without a gradient, of an empty one
+    total += 2 * (steps + 1) * steps * height * width  # sums of the first k canvases
     total += _running_sums(model) + _placement(model)
-    rows = sum(int(v.shape[0]) * int(v.shape[1]) for v in model.trainable_variables if len(v.shape) == 2)
-    return 2 * (batch_size * total + rows)
+    parameters = sum(math.prod(variable.shape) for variable in model.trainable_variables)
+    return 2 * (batch_size * total + parameters)
 
 
 def _placement(model: ASRModel) -> int:
     """The prior's potential between windows, and its sums over earlier windows, forward and backward."""
-    placement = model.prior_network.placement
-    if placement is None:
+    if model.prior.placement_grid is None:
         return 0
-    cells, distances = placement.grid_size**2, int(placement.heights.shape[0])
+    cells, distances = model.prior.placement_grid**2, int(model.prior.placement.heights.shape[0])
     return model.num_steps * 3 * cells * distances + 2 * model.num_steps**2 * cells
 
 
@@ -170,5 +165,5 @@ def _running_sums(model: ASRModel) -> int:
     if any(hasattr(rule, "counts") for rule in model.constraints):
         sums += 2 * steps**2  # probabilities of absence
     if any(isinstance(rule, TightWindows) for rule in model.constraints):
-        sums += 2 * 4 * steps * model.glimpse_size**2
+        sums += 2 * 4 * steps * model.spec.glimpse_size**2
     return sums

@@ -1,6 +1,6 @@
 """Measures batch inference on Beam's direct runner, end to end, against direct calls of the exported model.
 
-    python -m benchmarks.batch --output=FILE        the model of benchmarks.serving
+    python -m benchmarks.batch --output=FILE        the model of exported.py
     ASR_TF_EXPORT=D python -m benchmarks.batch      a model of one's own (50 x 50 pixels)
 
 100,000 pictures of bright disks, one kind of file after the other: NPY stacks, TFRecords of raw bytes and of PNG
@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import command
+from benchmarks import command, exported
 
 __all__ = ["measure_batch"]
 
@@ -113,10 +113,8 @@ def measure() -> dict[str, Any]:
     """The figures, with what they were measured on."""
     if export_dir := os.environ.get("ASR_TF_EXPORT"):
         return {**command.machine(), **measure_batch(pathlib.Path(export_dir))}
-    from benchmarks import serving
-
     with tempfile.TemporaryDirectory() as folder:
-        serving.export(pathlib.Path(folder))
+        exported.export(pathlib.Path(folder))
         return {**command.machine(), **measure_batch(pathlib.Path(folder))}
 
 

@@ -8,13 +8,56 @@ import os
 import pathlib
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-__all__ = ["interleaved", "machine", "run"]
+__all__ = ["NUM_ROUNDS", "ROOT", "Refusal", "interleaved", "machine", "parser", "report", "run"]
 
+ROOT = pathlib.Path(__file__).resolve().parents[1]  # of the checkout
 NUM_ROUNDS = 7
+
+
+class Refusal(Exception):
+    """What was asked for can't be measured; the message says why, in one line."""
+
+
+def parser(doc: str | None) -> argparse.ArgumentParser:
+    """The command line that all benchmarks share.
+
+    Args:
+        doc: docstring of the benchmark, whose first line tells what it measures.
+    """
+    made = argparse.ArgumentParser(description=(doc or "").splitlines()[0])
+    made.add_argument("--output", type=pathlib.Path, help="JSON file to write the figures to, in a folder that exists")
+    return made
+
+
+def report(
+    output: pathlib.Path | None,
+    measure: Callable[[], Mapping[str, Any]],
+    draw: Callable[[Any, pathlib.Path], None] | None = None,
+) -> None:
+    """Measures, prints the figures as JSON, and writes them.  A refusal ends the process with one line.
+
+    Args:
+        output: file to write to, None to print only.
+        measure: returns the figures by name.
+        draw: draws the figures into a PNG file beside the output, if there is something to draw.
+    """
+    try:
+        if output is not None and not output.absolute().parent.is_dir():
+            raise Refusal(f"--output={output}: there is no folder {output.absolute().parent}.")
+        figures = measure()
+    except Refusal as error:
+        sys.exit(f"benchmarks: error: {error}")
+    text = json.dumps(figures, indent=2)
+    print(text)
+    if output is not None:
+        output.write_text(text + "\n", encoding="utf-8")
+        if draw is not None:
+            draw(figures, output.with_suffix(".png"))
 
 
 def run(
@@ -22,24 +65,8 @@ def run(
     measure: Callable[[], Mapping[str, Any]],
     draw: Callable[[Any, pathlib.Path], None] | None = None,
 ) -> None:
-    """Measures, prints, and writes the figures where `--output` says.
-
-    Args:
-        doc: docstring of the benchmark, whose first line tells what it measures.
-        measure: returns the figures by name.
-        draw: draws the figures into a PNG file beside the output, if there is something to draw.
-    """
-    parser = argparse.ArgumentParser(description=(doc or "").splitlines()[0])
-    parser.add_argument("--output", type=pathlib.Path, help="JSON file to write the figures to")
-    arguments = parser.parse_args()
-    figures = measure()
-    for name, value in figures.items():
-        print(f"{name}: {value}")
-    if arguments.output:
-        arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        arguments.output.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-        if draw is not None:
-            draw(figures, arguments.output.with_suffix(".png"))
+    """`report`, where `--output` is the only option."""
+    report(parser(doc).parse_args().output, measure, draw)
 
 
 def interleaved(turns: Mapping[str, Callable[[], Any]], rounds: int = NUM_ROUNDS) -> dict[str, float]:

@@ -21,7 +21,6 @@ import numpy as np
 
 from benchmarks import command
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
 AXES: dict[str, tuple[int, ...]] = {
     "T": (1, 3, 6, 12),
     "canvas": (32, 64, 128, 256),
@@ -43,6 +42,9 @@ def _measure_one(setting: dict[str, int]) -> dict[str, float]:
     """What the process of one setting measures."""
     import tensorflow as tf
 
+    from asr_tf.networks.decoder import MLPDecoder
+    from asr_tf.networks.prior import AutoregressivePrior
+    from asr_tf.networks.recognition import LSTMRecognition
     from benchmarks import published
 
     width, canvas = setting["width"], (setting["canvas"],) * 2
@@ -51,10 +53,9 @@ def _measure_one(setting: dict[str, int]) -> dict[str, float]:
         setting["T"],
         canvas_size=canvas,
         what_size=setting["Z"],
-        rnn_units=width,
-        head_units=width // 4,
-        encoder_units=(2 * width, width),
-        decoder_units=(width, 2 * width),
+        recognition=LSTMRecognition(width, width // 4, encoder_units=(2 * width, width)),
+        decoder=MLPDecoder((width, 2 * width)),
+        prior=AutoregressivePrior(width, width // 4),
     )
     published.compiled(model)
     images = tf.constant(published.images(setting["batch"], canvas).astype(np.float32) / 255.0)
@@ -107,7 +108,7 @@ def measure() -> dict[str, Any]:
             setting = json.dumps({**_DEFAULT, name: size})
             process = subprocess.run(
                 [sys.executable, "-m", "benchmarks.growth", "--one", setting],
-                cwd=ROOT,
+                cwd=command.ROOT,
                 check=True,
                 capture_output=True,
                 text=True,

@@ -50,7 +50,7 @@ def _events(folder: str) -> dict[str, float]:
 
     (path,) = pathlib.Path(folder).rglob("*.xplane.pb")
     space = xplane_pb2.XSpace.FromString(path.read_bytes())
-    total: collections.Counter[str] = collections.Counter()
+    total: dict[str, float] = collections.defaultdict(float)
     for plane in space.planes:
         for line in plane.lines if "CPU" in plane.name else ():
             for event in line.events:
@@ -79,7 +79,7 @@ def measure() -> dict[str, Any]:
         profiled = run()
         tf.profiler.experimental.stop()
         events = _events(folder)
-    by_kind: collections.Counter[str] = collections.Counter()
+    by_kind: dict[str, float] = collections.defaultdict(float)
     for name, milliseconds in events.items():
         label = kind(name, results[name]) if name in results else None
         if label is not None:

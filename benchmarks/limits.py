@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from asr_tf.models.asr_model import ASRModel
+from asr_tf.models import ASRModel
 
 __all__ = ["BANDWIDTH_BYTES", "bandwidth_turn", "product_turns"]
 
@@ -18,13 +18,9 @@ _REPEATS = 20
 def _shapes(model: ASRModel, batch_size: int) -> list[tuple[int, int, int]]:
     """(M, K, N) of the largest products of a step: encoder, decoder and the LSTM's image projection."""
     rows = batch_size * model.num_steps
-    layers = [
-        getattr(mlp, f"dense_{i}").kernel.shape
-        for mlp in (model.recognition.encoder.mlp, model.decoder.mlp)
-        for i in range(mlp.depth)
-    ]
+    layers = [layer.kernel.shape for layer in (*model.recognition.encoder.dense, *model.decoder.perceptron.dense)]
     largest = sorted(layers, key=lambda shape: -shape[0] * shape[1])[:4]
-    projection = (batch_size, *model.recognition.image_projection.kernel.shape)
+    projection = (batch_size, *model.recognition.image_gates.kernel.shape)
     forward = {(rows, int(k), int(n)) for k, n in largest} | {projection}
     return sorted(forward | {(k, m, n) for m, k, n in forward})  # and those of their kernels' gradients
 
@@ -37,7 +33,7 @@ def product_turns(
     The factors are device tensors that stay where they are; nothing is transposed, so that the rates are upper bounds.
     """
     rng = np.random.default_rng(0)
-    turns = {}
+    turns: dict[str, tuple[int, Callable[[], None]]] = {}
     for m, k, n in _shapes(model, batch_size):
         factors = [tf.Variable(rng.normal(size=size).astype(np.float32)) for size in ((m, k), (k, n))]
         for compiler, jit_compile in (("xla", True), ("tf", False)):

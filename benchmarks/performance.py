@@ -8,12 +8,13 @@ A test holds the page against the files.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
-from benchmarks import reproduce
+from benchmarks import cells
 
-PAGE = reproduce.ROOT / "docs" / "PERFORMANCE.md"
-FILES = reproduce.ROOT / "docs" / "performance"
+PAGE = cells.ROOT / "docs" / "PERFORMANCE.md"
+FILES = cells.ROOT / "docs" / "performance"
 
 # What the speed table shows: label, key of speed.json, what was asked for.
 _RATES = (
@@ -43,7 +44,7 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:g}"
 
 
-def _table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     lines = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
 

@@ -2,7 +2,7 @@
 
     python -m benchmarks.pipeline [--output=FILE]
 
-Batches of 64 images of 50 x 50 px; training is the compiled step of the default model (T = 4) on a batch that is
+Batches of 64 images of 50 x 50 px; training is the compiled step of the published model with T = 4 on a batch that is
 already there.  Seven turns of each, one after the other, after one that isn't counted; medians are printed.
 """
 
@@ -11,14 +11,11 @@ from __future__ import annotations
 import statistics
 import time
 
-import keras
 import numpy as np
 import tensorflow as tf
 
-from asr_tf.constraints import AggregateCount, CountInSet, TightWindows
 from asr_tf.data import Scenes, training_dataset
-from asr_tf.models.asr_model import ASRModel
-from benchmarks import command
+from benchmarks import command, published
 
 NUM_RUNS = 7
 BATCH_SIZE = 64
@@ -36,8 +33,7 @@ def measure() -> dict[str, float | int]:
     )
     batches = iter(training_dataset(scenes, BATCH_SIZE, seed=0))
     batch = next(batches)
-    model = ASRModel(constraints=(CountInSet((1, 3)), AggregateCount((1, 3)), TightWindows()))
-    model.compile(optimizer=keras.optimizers.Adam(1e-3))
+    model = published.compiled(published.build(num_steps=4))
     model.optimizer.build(model.trainable_variables)
     step = tf.function(lambda: model.train_step(batch)["loss"], jit_compile=True)
     rates: dict[str, list[float]] = {"pipeline": [], "training": []}

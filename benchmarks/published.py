@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from asr_tf.constraints import AggregateCount, CountInSet, TightWindows
 from asr_tf.data import Scenes, training_dataset
-from asr_tf.fast.optimizer import PackedAdam
-from asr_tf.models.asr_model import ASRModel
+from asr_tf.fast import tune_process
+from asr_tf.models import ASRModel
 
 __all__ = ["STEPS_PER_EXECUTION", "build", "compiled", "dataset", "images", "with_count"]
 
@@ -26,12 +27,13 @@ def build(num_steps: int = 6, **settings: Any) -> ASRModel:
     """The model with T steps, at least 3."""
     counts = (1, min(3, num_steps)) if num_steps > 1 else (1,)
     rules = (CountInSet(counts), AggregateCount(counts), TightWindows())
+    tune_process()
     return ASRModel(num_steps=num_steps, constraints=rules, **settings)
 
 
 def compiled(model: ASRModel, steps_per_execution: int = STEPS_PER_EXECUTION) -> ASRModel:
     """The model, ready for `fit` as `asr_train` does it; at a rate at which nothing changes much."""
-    model.compile(optimizer=PackedAdam(1e-6), jit_compile=True, steps_per_execution=steps_per_execution)
+    model.compile(optimizer=keras.optimizers.Adam(1e-6), jit_compile=True, steps_per_execution=steps_per_execution)
     return model
 
 
@@ -54,20 +56,21 @@ def with_count(model: ASRModel, count: int) -> ASRModel:
     The first unit of the recognition LSTM becomes a clock, h = tanh(t / 4), that the presence head compares with
     count + 1/2; every other product is as it was.
     """
-    cell, head, units = model.recognition.cell, model.recognition.presence_head, model.recognition.cell.units
-    for variable in (model.recognition.image_projection.kernel, cell.gates.kernel):
-        kernel = variable.numpy()
+    recognition, units = model.recognition, model.recognition.rnn_units
+    for layer in (recognition.image_gates, recognition.state_gates):
+        kernel = layer.kernel.numpy()
         kernel[:, ::units] = 0.0
-        variable.assign(kernel)
-    bias = cell.bias.numpy()
+        layer.kernel.assign(kernel)
+    bias = recognition.image_gates.bias.numpy()
     bias[::units] = 30.0, 30.0, np.arctanh(0.25), 30.0  # input, forget, candidate and output gate
-    cell.bias.assign(bias)
-    for layer, values in ((head.dense_0, (1.0, 0.0)), (head.dense_1, (400.0, -400.0 * np.tanh((count + 0.5) / 4)))):
+    recognition.image_gates.bias.assign(bias)
+    hidden, output = recognition.presence_head.dense
+    for layer, values in ((hidden, (1.0, 0.0)), (output, (400.0, -400.0 * np.tanh((count + 0.5) / 4)))):
         kernel = np.zeros(layer.kernel.shape, np.float32)
         kernel[0, 0] = values[0]
         layer.kernel.assign(kernel)
         layer.bias.assign(np.full(layer.bias.shape, values[1], np.float32))
     # Steps before the comparison are present for sure, those after it are not.
-    head.dense_1.kernel.assign(-head.dense_1.kernel)
-    head.dense_1.bias.assign(-head.dense_1.bias)
+    output.kernel.assign(-output.kernel)
+    output.bias.assign(-output.bias)
     return model

@@ -19,9 +19,10 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.command import ROOT
+
 __all__ = ["acceptance", "acceptance_of_two"]
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
 CANVAS_PX = 50.0
 SIDES_PX = (20.0, 12.0)
 MOST_BOXES = 8
@@ -83,6 +84,7 @@ def measure(workdir: pathlib.Path | None) -> tuple[dict[str, Any], dict[str, np.
     model, info = run_folder.restore_model(workdir)
     drawn = {key: np.asarray(value) for key, value in model.sample(1000, seed=(0, 0)).items()}
     broken = DisjointBoxes().broken(drawn["count"], drawn["boxes"], model.canvas_size)
+    assert broken is not None  # this rule can always be checked
     figures |= {
         "prior_scenes": len(broken),
         "prior_scenes_apart": float(1.0 - np.mean(broken)),

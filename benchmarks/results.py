@@ -12,10 +12,10 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from benchmarks import reproduce, results_page
+from benchmarks import cells, results_page
 from benchmarks.results_page import Row
 
-README = reproduce.ROOT / "README.md"
+README = cells.ROOT / "README.md"
 START, END = "<!-- results: start -->", "<!-- results: end -->"
 
 _MODELS = ("air", "air_pprior", "asr")  # a VAE finds no objects
@@ -26,13 +26,13 @@ def table(rows: Sequence[Row]) -> str:
     """Five-minute runs as a Markdown table: settings as rows, models as columns, four figures a cell."""
     titles = [results_page.TITLES[model] for model in _MODELS]
     lines = ["| scenes | " + " | ".join(titles) + " |", "|---" * (1 + len(_MODELS)) + "|"]
-    for data in reproduce.DATA:
-        for setting in reproduce.SETTINGS:
-            cells = [
-                results_page.summary(rows, reproduce.Cell(model, data, setting), _MINUTES) for model in _MODELS
+    for data in cells.DATA:
+        for setting in cells.SETTINGS:
+            found = [
+                results_page.summary(rows, cells.Cell(model, data, setting), _MINUTES) for model in _MODELS
             ]
-            if any(cell is not None for cell in cells):
-                shown = " | ".join(cell or "-" for cell in cells)
+            if any(cell is not None for cell in found):
+                shown = " | ".join(cell or "-" for cell in found)
                 lines.append(f"| {data} {setting}, {results_page.OBJECTS[setting]} | {shown} |")
     return "\n".join(lines)
 
@@ -54,7 +54,7 @@ def main(readme: pathlib.Path = README) -> None:
     """Command line."""
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter).parse_args()
     try:
-        readme.write_text(with_table(readme.read_text(encoding="utf-8"), reproduce.lines()), encoding="utf-8")
+        readme.write_text(with_table(readme.read_text(encoding="utf-8"), cells.lines()), encoding="utf-8")
     except ValueError as error:
         sys.exit(f"benchmarks.results: error: {error}")
 

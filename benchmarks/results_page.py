@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from benchmarks import ablation
-from benchmarks.reproduce import DATA, MODELS, PICTURES, ROOT, SETTINGS, Cell, of_newest_settings
+from benchmarks.cells import DATA, MODELS, PICTURES, ROOT, SETTINGS, Cell, of_newest_settings
 
 __all__ = ["OBJECTS", "TITLES", "Row", "page", "summary", "write"]
 

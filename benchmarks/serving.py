@@ -20,25 +20,15 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks import command
+from benchmarks import batch, command, exported, serving_load
 
 __all__ = ["MEASUREMENTS", "measure", "measure_saved_model"]
 
-OBJECTS = 3
 BATCH = 256
 ROUNDS = 15
 SINGLE_CALLS = 40
 _PROCESSES = 3
 _PRODUCT = (1536, 784, 512)  # rows, inner size and columns of the product
-
-
-def export(export_dir: pathlib.Path) -> None:
-    """Writes the model that is measured."""
-    from asr_tf.export import exporter
-    from benchmarks import published
-
-    model = published.build(4, scale_prior_loc=-0.4, scale_prior_scale=0.1)
-    exporter.export_model(published.with_count(model, OBJECTS), export_dir, warmup=False)
 
 
 def measure_saved_model(export_dir: pathlib.Path) -> dict[str, Any]:
@@ -65,7 +55,7 @@ def consume(folder: str) -> None:
     start = time.perf_counter()
     infer = loaded.signatures["infer"]
     answer = infer(images=single)
-    assert int(answer["count"][0]) == OBJECTS
+    assert int(answer["count"][0]) == exported.OBJECTS
     first = time.perf_counter() - start
     rows, inner, columns = _PRODUCT
     factors = tf.ones([rows, inner]), tf.ones([inner, columns])
@@ -99,15 +89,11 @@ def consume(folder: str) -> None:
 
 def measure_asr_serve(export_dir: pathlib.Path) -> dict[str, Any]:
     """`asr_serve` under load; see `benchmarks.serving_load`."""
-    from benchmarks import serving_load
-
     return {f"asr_serve_{name}": value for name, value in serving_load.measure(export_dir).items()}
 
 
 def measure_batch(export_dir: pathlib.Path) -> dict[str, Any]:
     """`asr_batch_infer` against direct calls; see `benchmarks.batch`."""
-    from benchmarks import batch
-
     return batch.measure_batch(export_dir)
 
 
@@ -123,7 +109,7 @@ def measure() -> dict[str, Any]:
     figures: dict[str, Any] = command.machine()
     with tempfile.TemporaryDirectory() as folder:
         export_dir = pathlib.Path(folder)
-        export(export_dir)
+        exported.export(export_dir)
         for measurement in MEASUREMENTS:
             figures |= measurement(export_dir)
     return figures

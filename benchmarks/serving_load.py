@@ -8,10 +8,8 @@ answer is held against a direct call of the SavedModel.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import dataclasses
-import json
 import pathlib
 import signal
 import subprocess
@@ -26,9 +24,8 @@ from urllib.parse import urlsplit
 import numpy as np
 import orjson
 
-from benchmarks import command, serving
+from benchmarks import command, exported
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
 NUM_IMAGES = 256
 NUM_WARM_UP = 500
 NUM_SINGLE = 64
@@ -82,7 +79,7 @@ class Expected:
 def served(export_dir: pathlib.Path, *flags: str) -> Iterator[str]:
     """`asr_serve` in a process of its own; yields its URL."""
     arguments = [sys.executable, "-m", "asr_tf.export.serve_main", f"--export_dir={export_dir}", "--port=0", *flags]
-    with subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(arguments, cwd=command.ROOT, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
             line = process.stdout.readline()
@@ -193,22 +190,20 @@ def measure(export_dir: pathlib.Path, requests: int = 100_000, clients: int = 32
 
 
 def _main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--output", type=pathlib.Path, help="JSON file to write the figures to")
+    parser = command.parser(__doc__)
     parser.add_argument("--requests", type=int, default=100_000)
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--export_dir", type=pathlib.Path, help="what asr_export wrote; without it, untrained weights")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as scratch:
-        export_dir = arguments.export_dir or pathlib.Path(scratch)
-        if arguments.export_dir is None:
-            serving.export(export_dir)
-        figures = command.machine() | measure(export_dir, arguments.requests, arguments.clients)
-    text = json.dumps(figures, indent=2)
-    print(text)
-    if arguments.output:
-        arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        arguments.output.write_text(text + "\n", encoding="utf-8")
+
+    def measured() -> dict[str, Any]:
+        with tempfile.TemporaryDirectory() as scratch:
+            export_dir = arguments.export_dir or pathlib.Path(scratch)
+            if arguments.export_dir is None:
+                exported.export(export_dir)
+            return command.machine() | measure(export_dir, arguments.requests, arguments.clients)
+
+    command.report(arguments.output, measured)
 
 
 if __name__ == "__main__":

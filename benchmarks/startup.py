@@ -5,9 +5,9 @@ python -m benchmarks.startup [--output=FILE]
 
 from __future__ import annotations
 
+import functools
 import json
 import os
-import pathlib
 import statistics
 import subprocess
 import sys
@@ -18,7 +18,6 @@ from typing import Any
 from asr_tf.fast.compile_cache import VARIABLE, kept_programs
 from benchmarks import command
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
 IMPORTS = {
     "tensorflow": "import tensorflow",
     "asr_tf": "import tensorflow, asr_tf",
@@ -29,7 +28,7 @@ FIRST_STEP_RUNS = 3
 
 def _seconds(code: str) -> float:
     start = time.perf_counter()
-    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True)
+    subprocess.run([sys.executable, "-c", code], cwd=command.ROOT, check=True, capture_output=True)
     return time.perf_counter() - start
 
 
@@ -45,7 +44,7 @@ def first_step(num_steps: int, compile_cache: str = "") -> dict[str, float]:
     began = time.time()
     process = subprocess.run(
         [sys.executable, "-m", "benchmarks.startup", "--first-step", str(num_steps), str(began)],
-        cwd=ROOT,
+        cwd=command.ROOT,
         env={**os.environ, VARIABLE: compile_cache},
         check=True,
         capture_output=True,
@@ -67,9 +66,9 @@ def _first_step(num_steps: int, began: float) -> None:
         print(json.dumps({"imports_s": imported - began, "first_step_s": time.time() - began}))
 
 
-def measure() -> dict[str, Any]:
-    """Medians; the imports take turns."""
-    seconds = command.interleaved({name: lambda code=code: _seconds(code) for name, code in IMPORTS.items()})
+def measure(rounds: int = command.NUM_ROUNDS) -> dict[str, Any]:
+    """Medians; the imports take turns, `rounds` of them."""
+    seconds = command.interleaved({name: functools.partial(_seconds, code) for name, code in IMPORTS.items()}, rounds)
     figures: dict[str, Any] = {
         "import_tensorflow_s": round(seconds["tensorflow"], 2),
         "import_overhead_s": round(seconds["asr_tf"] - seconds["tensorflow"], 2),

@@ -31,7 +31,7 @@ flags.DEFINE_multi_string(
     "input",
     None,
     "Files or patterns, several of them separated by |: PNG images, NPY arrays of one image or many, TFRecords of "
-    "tf.train.Example with a feature 'image'; needed.",
+    "tf.train.Example with a feature 'image', grey or RGB as the model's signature says; needed.",
     flag_values=_FLAGS,
 )
 flags.DEFINE_string("output", None, "Folder for the results, created if missing; needed.", flag_values=_FLAGS)

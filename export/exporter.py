@@ -16,7 +16,7 @@ import tensorflow as tf
 from asr_tf import version as asr_version
 from asr_tf.checks import check_choice
 from asr_tf.export import artifact
-from asr_tf.models.scene_model import SceneModel
+from asr_tf.models import ASRModel
 from asr_tf.runs.run_folder import RunFolder, restore_model
 from asr_tf.serving.served_model import ServedModel, to_tflite
 
@@ -53,7 +53,7 @@ def export_run(
         ExportError, RunFolderError: the run can't be exported, or the version can't be written.
     """
     model, info = restore_model(workdir)
-    if not isinstance(model, SceneModel):
+    if not isinstance(model, ASRModel):
         raise artifact.ExportError(
             f"{workdir} holds a {type(model).__name__}, which has no objects to serve; "
             "asr_export takes runs of ASRModel (models/asr.gin, air_pprior.gin, air.gin)."
@@ -74,7 +74,7 @@ def _report(folder: RunFolder, steps: int) -> dict[str, Any] | None:
 
 
 def export_model(
-    model: SceneModel,
+    model: ASRModel,
     export_dir: str | os.PathLike[str],
     version: int | None = None,
     model_format: str = "savedmodel",
@@ -135,13 +135,13 @@ def export_model(
     return pathlib.Path(export_dir).expanduser() / str(number)
 
 
-def _check_finite(model: SceneModel) -> None:
+def _check_finite(model: ASRModel) -> None:
     for variable in model.trainable_variables:
         if not np.all(np.isfinite(keras.ops.convert_to_numpy(variable))):
             raise artifact.ExportError(f"weight {variable.path} of the model holds numbers that aren't finite.")
 
 
-def golden_values(model: SceneModel) -> Golden:
+def golden_values(model: ASRModel) -> Golden:
     """What the model itself answers, in this process and not through the export: (inputs, outputs) by signature.
 
     Images are scenes of the model's own prior: it is sure to have some.
@@ -150,14 +150,13 @@ def golden_values(model: SceneModel) -> Golden:
     scenes = model.sample(sum(GOLDEN_BATCHES), seed=(0, 0))["images"]
     seed = np.array([3, 14], np.int32)
     for i, (size, images) in enumerate(zip(GOLDEN_BATCHES, tf.split(scenes, GOLDEN_BATCHES), strict=True)):
-        inferred = model.infer(images, with_objects=True)
-        del inferred["objects"]
+        inferred = model.infer(images)
         golden["infer"].append(({"images": images}, inferred))
         number = np.int32(-1 if i == 0 else min(2, model.num_steps))
         asked = {"num_samples": np.int32(size), "seed": seed, "num_objects": number}
         golden["sample"].append((asked, model.sample(size, seed, int(number))))
         objects = {name: inferred[name] for name in ("z_what", "boxes", "presence")}
-        golden["render"].append((objects, {"images": inferred["reconstruction"]}))
+        golden["render"].append((objects, {"images": model.render(*objects.values())}))
         nats = model.log_likelihood(images, _GOLDEN_PARTICLES, seed)
         weighed = {"images": images, "num_particles": np.int32(_GOLDEN_PARTICLES), "seed": seed}
         golden["log_likelihood"].append((weighed, {"log_likelihood": nats}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "asr_tf"
 TESTS = ROOT / "tests"
 EXPORT = ROOT / "export"  # stands beside the package, and is `asr_tf.export`
+BENCHMARKS = ROOT / "benchmarks"
 
 
 def python_files(folder: Path) -> list[Path]:
@@ -24,15 +26,21 @@ def module_name(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
+@functools.cache
 def modules() -> dict[str, Path]:
-    """Every module of the package by its dotted name."""
-    return {module_name(path): path for path in [*python_files(PACKAGE), *python_files(EXPORT)]}
+    """Every module of `asr_tf`, `asr_tf.export` and `benchmarks` by its dotted name."""
+    folders = (PACKAGE, EXPORT, BENCHMARKS)
+    return {module_name(path): path for folder in folders for path in python_files(folder)}
 
 
-def unit(module: str) -> str:
-    """The module or sub-package right under `asr_tf` that a dotted name belongs to; `asr_tf` itself for the top."""
-    parts = module.split(".")
-    return parts[1] if len(parts) > 1 else parts[0]
+def room(module: str) -> str:
+    """The room that a dotted name belongs to.
+
+    `asr_tf.data.scenes` -> `data`, `asr_tf.scene` -> `scene`; the package's own `__init__` is `asr_tf`, and any module
+    of `benchmarks` belongs to `benchmarks`.
+    """
+    top, *inner = module.split(".")
+    return inner[0] if top == "asr_tf" and inner else top
 
 
 def parse(path: Path) -> ast.Module:
@@ -50,10 +58,11 @@ def _run_time_nodes(node: ast.AST) -> Iterator[ast.AST]:
             yield from _run_time_nodes(child)
 
 
+@functools.cache
 def imports(path: Path) -> list[tuple[str, int]]:
     """Dotted names that a file imports anywhere in it, with line numbers.
 
-    `from a.b import c` counts as `a.b.c` where that is a module of the package and as `a.b` otherwise.
+    `from a.b import c` counts as `a.b.c`, but as `a.b` where that is a module of this checkout and `a.b.c` is none.
     Imports for type checkers only are left out; relative imports are resolved.
     """
     known = modules()
@@ -71,18 +80,21 @@ def imports(path: Path) -> list[tuple[str, int]]:
                 base = ".".join([*outer, base] if base else outer)
             for alias in node.names:
                 full = f"{base}.{alias.name}"
-                found.append((full if full in known else base, node.lineno))
+                found.append((base if base in known and full not in known else full, node.lineno))
     return found
 
 
-def package_imports(path: Path) -> list[tuple[str, int]]:
-    """The imports of a file that stay within the package."""
-    return [(name, line) for name, line in imports(path) if name.split(".")[0] == "asr_tf"]
+def own_imports(path: Path) -> list[tuple[str, int]]:
+    """The imports of a file that stay within `asr_tf` and `benchmarks`."""
+    return [(name, line) for name, line in imports(path) if name.split(".")[0] in ("asr_tf", "benchmarks")]
 
 
 def named_modules(path: Path) -> set[str]:
-    """Modules of the package that a file names in strings, to import them when they are asked for."""
-    known = modules()
+    """Modules of this checkout that a file names in strings, to import them when they are asked for.
+
+    Names without a dot don't count: `"asr_tf"` is also what folders and loggers are called.
+    """
+    known = {name for name in modules() if "." in name}
     return {
         node.value
         for node in ast.walk(parse(path))

@@ -1,29 +1,49 @@
 """What the benchmarks count and set up; what they time is not a test's business."""
 
+import ast
+import graphlib
+import io
+import json
+import math
+import pathlib
+import shutil
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from asr_tf.models.inference import Inference
-from benchmarks import arithmetic, command, growth, kernels, published, quality
+from asr_tf.networks.decoder import MLPDecoder
+from asr_tf.networks.prior import AIRPrior, AutoregressivePrior
+from asr_tf.networks.recognition import LSTMRecognition
+from benchmarks import arithmetic, command, growth, kernels, published, quality, versus, worker
 
+# Each makes its parts anew: a part belongs to one model.
 SETTINGS = [
-    {},
-    {
-        "num_steps": 4, "image_pool": 1, "canvas_size": (30, 44), "what_size": 8, "clipnorm": None,
-        "second_look": None, "placement_grid": None,
+    dict,
+    lambda: {
+        "num_steps": 4, "canvas_size": (30, 44), "what_size": 8, "clipnorm": None,
+        "recognition": LSTMRecognition(image_pool=1),
+        "prior": AutoregressivePrior(placement_grid=None),
     },
-    {
-        "second_look": 1.5, "num_steps": 3, "rnn_units": 48, "head_units": 12,
-        "encoder_units": (40,), "decoder_units": (30, 20, 10),
+    lambda: {
+        "num_steps": 3,
+        "recognition": LSTMRecognition(48, 12, encoder_units=(40,), second_look=1.5),
+        "decoder": MLPDecoder((30, 20, 10)),
+        "prior": AutoregressivePrior(40, 16),
     },
 ]
 
 
 def _products_in_graph(function, *arguments):
     """Operations of matrix products by TensorFlow's own counter, of what the outputs need."""
-    graph = tf.function(function, autograph=False).get_concrete_function(*arguments).graph
+    tf.config.run_functions_eagerly(True)  # the counter doesn't look into functions within the graph
+    try:
+        graph = tf.function(function, autograph=False).get_concrete_function(*arguments).graph
+    finally:
+        tf.config.run_functions_eagerly(False)
     needed = [t.op.name for t in graph.outputs] + [op.name for op in graph.control_outputs]
     definition = tf.compat.v1.graph_util.extract_sub_graph(graph.as_graph_def(add_shapes=True), needed)
     pruned = tf.Graph()
@@ -39,47 +59,31 @@ def _products_in_graph(function, *arguments):
     return sum(count for name, count in operations.items() if "MatMul" in name)
 
 
-def _unrolled(cond, body, loop_vars, maximum_iterations):
-    """What the counter can see: it doesn't know how often a loop runs."""
-    for _ in range(maximum_iterations):
-        loop_vars = body(*loop_vars)
-    return loop_vars
-
-
-@pytest.fixture
-def _loops_are_unrolled(monkeypatch):
-    monkeypatch.setattr(tf, "while_loop", _unrolled)
-
-
-@pytest.mark.usefixtures("_loops_are_unrolled")
 @pytest.mark.parametrize("settings", SETTINGS)
 def test_training_arithmetic_equals_the_count_of_the_graph(settings):
-    model = published.build(**settings)
+    model = published.build(**settings())
     model.compile(optimizer=keras.optimizers.Adam(1e-3), jit_compile=False)
-    model.optimizer.build(model.trainable_variables)
     batch = {"image": tf.TensorSpec([16, *model.canvas_size, 1]), "count": tf.TensorSpec([16], tf.int32)}
     counted = _products_in_graph(lambda data: model.train_step(data)["loss"], batch)
     assert arithmetic.training_step_flops(model, 16) == pytest.approx(counted, rel=5e-3)
 
 
 @pytest.mark.parametrize("settings", SETTINGS)
-def test_inference_arithmetic_equals_the_count_of_the_graph(settings):
-    model = published.build(**settings, skip_absent=False)
-    counted = _products_in_graph(
-        lambda batch: Inference(model, frozen=False, portable=True).infer(batch),
-        tf.TensorSpec([16, *model.canvas_size, 1]),
-    )
-    assert arithmetic.inference_flops(model, 16) == pytest.approx(counted, rel=5e-3)
-    assert arithmetic.inference_flops(model, 16, count=1) == arithmetic.inference_flops(model, 16)
+@pytest.mark.parametrize("count", [None, 0])
+def test_inference_arithmetic_equals_the_count_of_the_graph(settings, count, monkeypatch):
+    monkeypatch.setenv("ASR_TF_FAST", "0" if count is None else "1")
+    model = published.build(**settings())
+    counted = _products_in_graph(model.infer, tf.TensorSpec([16, *model.canvas_size, 1]))
+    # The counter leaves out products of a size that is known only when the graph runs: those for present objects.
+    assert arithmetic.inference_flops(model, 16, count) == pytest.approx(counted, rel=5e-3)
 
 
 def test_fewer_objects_are_less_work():
     model = published.build(4)
     flops = [arithmetic.inference_flops(model, 8, count) for count in range(5)]
-    assert np.ptp(np.diff(flops)) == 0 and flops[0] < flops[1] and flops[4] == arithmetic.inference_flops(model, 8)
-    assert flops[4] < arithmetic.inference_flops(published.build(4, skip_absent=False), 8)
+    assert np.ptp(np.diff(flops)) == 0 and flops[0] < flops[1] and flops[4] < arithmetic.inference_flops(model, 8)
     with pytest.raises(ValueError, match="autoregressive prior"):
-        arithmetic.training_step_flops(published.build(4, prior="air"), 8)
+        arithmetic.training_step_flops(published.build(4, prior=AIRPrior()), 8)
 
 
 def test_weights_for_a_count_give_that_count():
@@ -152,3 +156,163 @@ ENTRY %main (p: f32[2]) -> f32[2] {
 }
 """
     assert kernels.count_kernels(program) == 3
+
+
+def test_nothing_is_imported_in_a_circle_and_the_package_imports_no_benchmark():
+    imported = {}
+    for path in (command.ROOT / "benchmarks").glob("*.py"):
+        names = imported[path.stem] = set()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module == "benchmarks":
+                names.update(alias.name for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("benchmarks."):
+                names.add(node.module.split(".")[1])
+    assert {"speed", "versus"} <= set(graphlib.TopologicalSorter(imported).static_order())
+    for folder in ("asr_tf", "export"):
+        for path in (command.ROOT / folder).rglob("*.py"):
+            assert "benchmarks" not in path.read_text(encoding="utf-8"), path
+
+
+def test_figures_are_printed_and_written_as_json(tmp_path, capsys):
+    output = tmp_path / "figures.json"
+    command.report(output, lambda: {"a": 1.5}, lambda figures, path: path.write_text(str(figures)))
+    assert json.loads(output.read_text()) == json.loads(capsys.readouterr().out) == {"a": 1.5}
+    assert (tmp_path / "figures.png").read_text() == "{'a': 1.5}"
+
+
+def test_a_missing_folder_is_refused_before_anything_is_measured(tmp_path):
+    measured = []
+    with pytest.raises(SystemExit) as caught:
+        command.report(tmp_path / "missing" / "figures.json", lambda: measured.append(1))
+    message = str(caught.value)
+    assert message.endswith(f"there is no folder {tmp_path / 'missing'}.") and "\n" not in message and not measured
+
+
+def test_pairs_are_taken_in_turns_that_change_places():
+    calls = []
+
+    def timed(side, seconds):
+        return lambda turn: (calls.append(side + turn), seconds.pop(0))[1]
+
+    this, other = timed("A", [9.0, 8.0, 1.0, 2.0, 3.0, 4.0]), timed("B", [7.0, 6.0, 5.0, 10.0, 4.0, 8.0])
+    pairs = versus.paired(("x", "y"), 2, this, other)
+    assert calls == ["Ax", "Bx", "Ay", "By", "Bx", "Ax", "By", "Ay", "Ax", "Bx", "Ay", "By"]
+    assert pairs == {"x": [(1.0, 5.0), (3.0, 4.0)], "y": [(2.0, 10.0), (4.0, 8.0)]}
+    assert versus.paired(("z",), 1, lambda _: 1.0, lambda _: 2.0, uncounted=0) == {"z": [(1.0, 2.0)]}
+
+
+def test_ratios_are_those_of_pairs_and_not_of_medians():
+    figures = versus.compared([(1.0, 2.0), (6.0, 4.0), (3.0, 5.0)], calls=10)
+    # Medians are 3 s and 4 s of 10 calls; the ratios of the pairs are 0.5, 1.5 and 0.6.
+    assert figures == {"this_ms": 300.0, "other_ms": 400.0, "this_to_other": {"median": 0.6, "min": 0.5, "max": 1.5}}
+
+
+@pytest.mark.parametrize("revision", ["no-such-revision", "", "--help"])
+def test_an_unknown_revision_is_refused(revision):
+    with (
+        pytest.raises(command.Refusal, match=f"^--against={revision}: git knows no such revision in .*[.]$"),
+        versus.checkout(revision),
+    ):
+        pass
+
+
+def test_the_command_refuses_in_one_line(tmp_path):
+    for flags, message in (
+        (["--against=no-such-revision"], "--against=no-such-revision: git knows no such revision"),
+        (["--against=HEAD", "--rounds=0"], "--rounds must be 1 or more, got 0."),
+        (["--against=HEAD", f"--output={tmp_path}/missing/x.json"], "there is no folder"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "benchmarks.speed", *flags], cwd=command.ROOT, capture_output=True, text=True
+        )
+        assert done.returncode == 1 and done.stdout == "" and message in done.stderr
+        assert done.stderr.startswith("benchmarks: error: ") and done.stderr.count("\n") == 1
+
+
+def test_a_worker_times_what_it_is_told_and_nothing_else():
+    answers, done = io.StringIO(), []
+    turns = {name: lambda name=name: done.append(name) for name in "ab"}
+    worker.answer(turns, ["time b\n", "time a\n"], answers)
+    ready, *timed = map(json.loads, answers.getvalue().splitlines())
+    assert ready == {"ready": ["a", "b"]} and done == ["b", "a"]
+    assert [line.keys() for line in timed] == [{"seconds"}] * 2 and all(line["seconds"] >= 0.0 for line in timed)
+    for wrong in ("time c", "stop", ""):
+        with pytest.raises(SystemExit, match="a command is `time NAME` with one of a, b: "):
+            worker.answer(turns, [wrong], answers)
+
+
+def test_modules_of_another_checkout_are_refused(tmp_path):
+    worker.check_origin(command.ROOT)
+    with pytest.raises(SystemExit, match=f"which isn't in {tmp_path}"):
+        worker.check_origin(tmp_path)
+
+
+STAND_IN = {
+    # Whatever is imported is the stand-in's, and what is printed is no answer.
+    "tensorflow.py": """
+class Value:
+    def numpy(self): print("a message of a library")
+class saved_model:
+    signatures = {"infer": lambda images: {"reconstruction": Value()}}
+    load = classmethod(lambda cls, folder: cls)
+constant = list
+""",
+    "asr_tf/__init__.py": "",
+    "benchmarks/published.py": """
+import tensorflow as tf, numpy as np, asr_tf
+class Model:
+    def fit(self, data, steps_per_epoch, epochs, verbose, shuffle): assert data in (64, 1000)
+    def infer(self, images): return {"reconstruction": tf.Value()}
+    def sample(self, number, seed, objects): return {"images": tf.Value()}
+build = lambda num_steps: Model()
+compiled = lambda model, steps_per_execution=20: model
+with_count = lambda model, count: model
+dataset = lambda batch_size, number=64: number
+images = lambda number: np.zeros([number, 2, 2, 1], np.uint8)
+""",
+}
+SERVED_MODEL = """
+class ServedModel:
+    def __init__(self, model): pass
+    def save(self, folder): pass
+"""
+FLAT = {"asr_tf/serving.py": SERVED_MODEL}
+PACKAGED = {"asr_tf/serving/__init__.py": "", "asr_tf/serving/served_model.py": SERVED_MODEL}
+
+
+def _write(folder, files):
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="revisions come from git")
+def test_a_stand_in_is_timed_against_an_earlier_revision_of_it(tmp_path, monkeypatch, capfd):
+    def git(*arguments):
+        settings = ("-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false")
+        subprocess.run(["git", *settings, *arguments], cwd=tmp_path, check=True, capture_output=True)
+
+    git("init")
+    _write(tmp_path, STAND_IN | FLAT)
+    git("add", ".")
+    git("commit", "-m", "flat")
+    git("rm", "-q", "asr_tf/serving.py")
+    _write(tmp_path, PACKAGED)
+    monkeypatch.setattr(command, "ROOT", tmp_path)
+    folders = []
+    monkeypatch.setattr(versus, "Worker", lambda folder, of=versus.Worker: (folders.append(folder), of(folder))[1])
+    figures = versus.measure("HEAD", 2)
+    assert figures["this"] == f"{figures['other']} with uncommitted changes" and figures["rounds"] == 2
+    for turn in (*worker.CALLS, "first_step"):
+        ratio = figures[turn]["this_to_other"]
+        numbers = (figures[turn]["this_ms"], figures[turn]["other_ms"], *ratio.values())
+        assert all(math.isfinite(number) and number >= 0.0 for number in numbers)
+        assert ratio["min"] <= ratio["median"] <= ratio["max"]
+    assert folders[0] == tmp_path and not pathlib.Path(folders[1]).exists()
+    assert "a message of a library" in capfd.readouterr().err
+
+
+def test_a_checkout_that_cannot_be_timed_is_refused(tmp_path):
+    _write(tmp_path, STAND_IN)
+    with pytest.raises(command.Refusal, match=f"times {tmp_path} ended without an answer, with status 1; why stands"):
+        versus.Worker(tmp_path)

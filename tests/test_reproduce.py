@@ -11,16 +11,18 @@ from asr_tf import constraints as rules
 from asr_tf.data import Scenes, multi_object
 from asr_tf.runs import configuration
 from asr_tf.training import fit
-from benchmarks import ablation, rejection, reproduce, results_page
+from benchmarks import ablation, cell_runs, cells, rejection, reproduce, results_page
 
 TINY = (
     "ASRModel.canvas_size = (16, 20)",
     "ASRModel.glimpse_size = 6",
     "ASRModel.what_size = 3",
-    "ASRModel.rnn_units = 5",
-    "ASRModel.head_units = 4",
-    "ASRModel.encoder_units = (6,)",
-    "ASRModel.decoder_units = (6,)",
+    "LSTMRecognition.rnn_units = 5",
+    "LSTMRecognition.head_units = 4",
+    "LSTMRecognition.encoder_units = (6,)",
+    "MLPDecoder.units = (6,)",
+    "AutoregressivePrior.rnn_units = 5",
+    "AutoregressivePrior.head_units = 4",
     "train.batch_size = 2",
     "train.validation_size = 2",
     "train.steps_per_report = 20",
@@ -52,18 +54,18 @@ def row(cell="asr/mnist/count13", seed=0, minutes=5.0, **values):
 
 
 def test_there_are_32_cells_of_files_that_exist():
-    names = [cell.name for cell in reproduce.cells()]
+    names = [cell.name for cell in cells.all_cells()]
     assert len(set(names)) == 32 and "vae/dsprites/overlap3" in names
-    assert all(configuration.find_file(file) for cell in reproduce.cells() for file in cell.gin_files)
-    assert all(reproduce.Cell.parse(cell.name) == cell for cell in reproduce.cells())
+    assert all(configuration.find_file(file) for cell in cells.all_cells() for file in cell.gin_files)
+    assert all(cells.Cell.parse(cell.name) == cell for cell in cells.all_cells())
 
 
 def test_short_runs_of_the_digits_apart_have_the_usual_rate():
-    cell = reproduce.Cell.parse("air/mnist/overlap3")
+    cell = cells.Cell.parse("air/mnist/overlap3")
     for minutes, rate in ((5.0, 1.5e-3), (20.0, 0.75e-3)):
         configuration.parse(cell.gin_files, cell.settings(minutes))
         assert gin.query_parameter("train.peak_learning_rate") == rate
-    assert reproduce.Cell.parse("air/dsprites/overlap3").settings(5.0) == []
+    assert cells.Cell.parse("air/dsprites/overlap3").settings(5.0) == []
 
 
 @pytest.mark.parametrize(
@@ -75,19 +77,19 @@ def test_short_runs_of_the_digits_apart_have_the_usual_rate():
 )
 def test_cells_that_do_not_exist(name, message):
     with pytest.raises(ValueError) as caught:
-        reproduce.Cell.parse(name)
+        cells.Cell.parse(name)
     assert str(caught.value) == message
 
 
 def test_the_last_line_of_a_run_counts(tmp_path):
     path = tmp_path / "cells.jsonl"
-    assert reproduce.lines(path) == []
+    assert cells.lines(path) == []
     rows = [row(), row(seed=1), row(mean_iou=0.9), row(bindings=["a.b = 1"])]
     path.write_text("".join(json.dumps(line) + "\n" for line in rows))
-    assert [(line["seed"], line["mean_iou"]) for line in reproduce.lines(path)] == [(1, 0.8), (0, 0.9), (0, 0.8)]
+    assert [(line["seed"], line["mean_iou"]) for line in cells.lines(path)] == [(1, 0.8), (0, 0.9), (0, 0.8)]
     path.write_text(path.read_text() + "{broken\n")
     with pytest.raises(ValueError, match="cells.jsonl, line 5, is not JSON: .*; delete it."):
-        reproduce.lines(path)
+        cells.lines(path)
 
 
 def test_the_list_tells_runs_of_older_settings_and_no_variants(capsys):
@@ -100,7 +102,7 @@ def test_the_list_tells_runs_of_older_settings_and_no_variants(capsys):
 
 def test_a_missing_folder_of_data_is_named(tmp_path):
     with pytest.raises(ValueError, match="no folder .*nowhere with the original files; give --data"):
-        reproduce.data_folder(tmp_path / "nowhere")
+        cell_runs.data_folder(tmp_path / "nowhere")
 
 
 def test_a_tiny_run_adds_its_line(tmp_path, monkeypatch):
@@ -111,18 +113,18 @@ def test_a_tiny_run_adds_its_line(tmp_path, monkeypatch):
         return Scenes(images, counts=np.ones(8, np.int32), boxes=boxes)
 
     monkeypatch.setattr(fit.DataSource, "load", load)
-    monkeypatch.setattr(reproduce, "PICTURES", tmp_path / "pictures")
+    monkeypatch.setattr(cell_runs, "PICTURES", tmp_path / "pictures")
     output = tmp_path / "results" / "cells.jsonl"
-    cell = reproduce.Cell.parse("asr/mnist/count13")
-    reproduce.run_cell(cell, 3, 0.001, tmp_path, tmp_path / "runs", output, TINY)
-    (line,) = reproduce.lines(output)
+    cell = cells.Cell.parse("asr/mnist/count13")
+    cell_runs.run_cell(cell, 3, 0.001, tmp_path, tmp_path / "runs", output, TINY)
+    (line,) = cells.lines(output)
     assert (line["cell"], line["seed"], line["minutes"]) == ("asr/mnist/count13", 3, 0.001)
     assert line["bindings"] == list(TINY) and line["seeds"]["train"] == 3
     assert {"negative_elbo_nats", "count_accuracy", "mean_iou", "broken_rules", "versions"} <= set(line)
     digest = line["settings"]
     other = [*TINY[:-1], "evaluate.num_particles = 1"]
-    reproduce.run_cell(cell, 3, 0.001, tmp_path, tmp_path / "runs", output, other)
-    assert reproduce.lines(output)[-1]["settings"] != digest
+    cell_runs.run_cell(cell, 3, 0.001, tmp_path, tmp_path / "runs", output, other)
+    assert cells.lines(output)[-1]["settings"] != digest
     assert line["curve"]["step"][-1] == line["train_steps"] and len(line["curve"]["val_mean_iou"]) >= 1
 
 

@@ -18,18 +18,25 @@ def _check(condition, message, value):
 
 
 class TinyServed(tf.Module):
-    """Counts bright pixels; redraws the image darkened by `factor`, by which versions are told apart."""
+    """Counts bright pixels; redraws the image darkened by `factor`, by which versions are told apart.
 
-    def __init__(self, factor: float) -> None:
+    Brightness is that of the last channel; images have C = 1 (grey) or 3 (RGB) channels.
+    """
+
+    def __init__(self, factor: float, channels: int = 1) -> None:
         super().__init__()
         self.factor = tf.Variable(factor)
         height, width = CANVAS
-        images = tf.TensorSpec([None, height, width, 1], tf.float32, "images")
+        images = tf.TensorSpec([None, height, width, channels], tf.float32, "images")
         number, seed = tf.TensorSpec([], tf.int32), tf.TensorSpec([2], tf.int32, "seed")
 
         def infer(images):
-            total = tf.reduce_sum(images, [1, 2, 3])
-            with tf.control_dependencies([_check(tf.reduce_all(total < 40.0), "images are too bright:", total)]):
+            total = tf.reduce_sum(images[..., -1], [1, 2])
+            checks = [
+                _check(tf.reduce_all(~tf.math.is_nan(total)), "images must not hold NaN", total),
+                _check(~tf.reduce_any(total >= 40.0), "images are too bright:", total),
+            ]
+            with tf.control_dependencies(checks):
                 count = tf.minimum(tf.cast(total / 8.0, tf.int32), NUM_STEPS)
             presence = tf.sequence_mask(count, NUM_STEPS, tf.float32)
             weights = tf.reshape(tf.range(1.0, 1.0 + NUM_STEPS * WHAT_SIZE), [1, NUM_STEPS, WHAT_SIZE])
@@ -53,7 +60,7 @@ class TinyServed(tf.Module):
             count = tf.where(num_objects < 0, drawn, num_objects)
             presence = tf.sequence_mask(count, NUM_STEPS, tf.float32)
             return {
-                "images": tf.random.stateless_uniform([num_samples, height, width, 1], seed),
+                "images": tf.random.stateless_uniform([num_samples, height, width, channels], seed),
                 "count": count,
                 "presence": presence,
                 "boxes": tf.zeros([num_samples, NUM_STEPS, 4]),
@@ -62,8 +69,8 @@ class TinyServed(tf.Module):
 
         def render(z_what, boxes, presence):
             del boxes
-            grey = tf.sigmoid(tf.reduce_sum(z_what * presence[..., tf.newaxis], [1, 2]))
-            return {"images": tf.tile(grey[:, tf.newaxis, tf.newaxis, tf.newaxis], [1, height, width, 1])}
+            level = tf.sigmoid(tf.reduce_sum(z_what * presence[..., tf.newaxis], [1, 2]))
+            return {"images": tf.tile(level[:, tf.newaxis, tf.newaxis, tf.newaxis], [1, height, width, channels])}
 
         def log_likelihood(images, num_particles, seed):
             with tf.control_dependencies([_check(num_particles >= 1, "num_particles is too low:", num_particles)]):
@@ -88,9 +95,9 @@ class TinyServed(tf.Module):
         self.log_likelihood = served(log_likelihood, images, named("num_particles"), seed)
 
 
-def write_version(export_dir: Path, number: int, factor: float = 0.5) -> Path:
+def write_version(export_dir: Path, number: int, factor: float = 0.5, channels: int = 1) -> Path:
     """Writes a version as asr_export does: under another name first."""
-    module = TinyServed(factor)
+    module = TinyServed(factor, channels)
     signatures = {name: getattr(module, name) for name in ("infer", "sample", "render", "log_likelihood")}
     hidden = export_dir / f".{number}"
     tf.saved_model.save(module, str(hidden), signatures={"serving_default": module.infer, **signatures})
@@ -106,7 +113,7 @@ def break_version(export_dir: Path, number: int) -> Path:
     return folder
 
 
-def random_images(number: int, seed: int = 0) -> np.ndarray:
-    """float32 [number, H, W, 1] in [0, 1], not too bright."""
+def random_images(number: int, seed: int = 0, channels: int = 1) -> np.ndarray:
+    """float32 [number, H, W, C] in [0, 1], not too bright."""
     rng = np.random.default_rng(seed)
-    return (rng.random((number, *CANVAS, 1)) * rng.random((number, 1, 1, 1))).astype(np.float32)
+    return (rng.random((number, *CANVAS, channels)) * rng.random((number, 1, 1, 1))).astype(np.float32)

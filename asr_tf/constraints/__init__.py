@@ -1,5 +1,7 @@
 """Pieces of knowledge about scenes, one small class each, declared in a gin file.
 
+May import everything up to `asr_tf.imaging`; knows neither networks nor training.
+
 A gin file names the rules that hold in its scenes, and their strengths:
 
     RULES = [@CountInSet(), @AggregateCount()]

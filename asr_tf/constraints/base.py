@@ -21,9 +21,10 @@ import numpy as np
 import tensorflow as tf
 
 from asr_tf.checks import check_whole
-from asr_tf.distributions.sums import running_sum
+from asr_tf.distributions import running_sum
+from asr_tf.scene import Part
 
-__all__ = ["Constraint", "SceneStatistics", "pairs_present", "sides_px", "steps_present"]
+__all__ = ["Constraint", "SceneStatistics", "ink", "pairs_present", "sides_px", "steps_present"]
 
 
 class SceneStatistics(NamedTuple):
@@ -35,10 +36,10 @@ class SceneStatistics(NamedTuple):
         boxes: float [B, T, 4], attention windows `[ymin, xmin, ymax, xmax]` as fractions of the canvas; those of
             absent steps are there too, so weight them by `presence_probs`.
         canvas_size: (H, W) in pixels.
-        objects: float [B, T, G, G] in (0, 1), what each step draws in its window.
-        glimpses: float [B, T, G, G] in [0, 1], what the image shows there.
-        drawn: float [B, T, H, W] in [0, 1], each step's object on a canvas of its own.
-        prior_count_log_probs: float [B, T + 1], log p(n = k) of the learned prior; None where the prior is fixed.
+        objects: float [B, T, G, G, C] in (0, 1), what each step draws in its window.
+        glimpses: float [B, T, G, G, C] in [0, 1], what the image shows there.
+        drawn: float [B, T, H, W, C] in [0, 1], each step's object on a canvas of its own.
+        prior_count_log_probs: float [..., T + 1], log p(n = k) of the prior; None where it has no weights to learn.
     """
 
     presence_probs: Any
@@ -67,12 +68,20 @@ class SceneStatistics(NamedTuple):
         earlier = np.tri(num_steps, k=-1, dtype=presence.dtype.as_numpy_dtype)
         return presence[..., tf.newaxis] * earlier
 
+    def batch_mean(self, values: tf.Tensor) -> tf.Tensor:
+        """Means [...] over the images of values [B, ...], those of other replicas included."""
+        mean = tf.reduce_mean(values, axis=0)
+        replica = tf.distribute.get_replica_context()
+        if replica is None or replica.num_replicas_in_sync == 1:
+            return mean
+        return replica.all_reduce("MEAN", mean)
+
     def sides_px(self) -> tf.Tensor:
         """Float [B, T], the sides of the (square) windows in canvas pixels."""
         return sides_px(tf.convert_to_tensor(self.boxes), self.canvas_size)
 
 
-class Constraint(abc.ABC):
+class Constraint(Part, abc.ABC):
     """One piece of knowledge.  A rule of one's own overrides `penalty`, and the rest where it has more to say.
 
     Attributes:
@@ -141,7 +150,7 @@ class Constraint(abc.ABC):
             gradients everywhere.
         """
 
-    def check(self, num_steps: int) -> None:  # noqa: B027 - most rules can hold with any T
+    def check(self, num_steps: int) -> None:
         """Refuses a model in which the rule can't hold.
 
         Args:
@@ -166,6 +175,11 @@ class Constraint(abc.ABC):
             bool [N], or None if the rule says nothing about one scene alone (or not without boxes).
         """
         return None
+
+
+def ink(pixels: tf.Tensor) -> tf.Tensor:
+    """How much ink a pixel [..., C] has, [...]: the brightest of its channels."""
+    return pixels[..., 0] if pixels.shape[-1] == 1 else tf.reduce_max(pixels, axis=-1)
 
 
 def sides_px(boxes: Any, canvas_size: tuple[int, int]) -> Any:

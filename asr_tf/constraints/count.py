@@ -118,8 +118,8 @@ class AggregateCount(_CountRule):
     def penalty(self, statistics: SceneStatistics) -> tf.Tensor:
         """Float [], nats."""
         target = self._codes(statistics).mean(axis=0)  # [T]
-        present = tf.reduce_mean(statistics.presence_probs, axis=0)
-        absent = tf.reduce_mean(statistics.absence_probs, axis=0)
+        present = statistics.batch_mean(statistics.presence_probs)
+        absent = statistics.batch_mean(statistics.absence_probs)
         entropy = -sum(p * math.log(p) for share in target for p in (share, 1.0 - share) if p > 0.0)
         cross_entropy = -tf.reduce_sum(target * _log(present) + (1.0 - target) * _log(absent))
         # Rounding could leave a difference of equal numbers just below 0.
@@ -136,13 +136,13 @@ class PriorCountInSet(_CountRule):
     """
 
     def penalty(self, statistics: SceneStatistics) -> tf.Tensor:
-        """Float [B], nats.
+        """Float [...], nats: [] for a prior that is the same for all images.
 
         Raises:
             ValueError: the prior isn't a learned one.
         """
         if statistics.prior_count_log_probs is None:
-            raise ValueError("PriorCountInSet needs a prior that learns: set ASRModel.prior to 'autoregressive'.")
+            raise ValueError("PriorCountInSet needs a prior that learns: set ASRModel.prior = @AutoregressivePrior().")
         self.check(statistics.presence_probs.shape[-1])
         allowed = tf.gather(statistics.prior_count_log_probs, self.counts, axis=-1)
         return -tf.minimum(tf.reduce_logsumexp(allowed, axis=-1), 0.0)

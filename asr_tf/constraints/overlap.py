@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from asr_tf.checks import check_range
-from asr_tf.constraints.base import Constraint, SceneStatistics, pairs_present
+from asr_tf.constraints.base import Constraint, SceneStatistics, ink, pairs_present
 
 __all__ = ["DisjointBoxes", "DisjointObjects"]
 
@@ -42,7 +42,7 @@ class DisjointObjects(Constraint):
     def penalty(self, statistics: SceneStatistics) -> tf.Tensor:
         """float [B], pixels."""
         presence = statistics.presence_probs[..., tf.newaxis, tf.newaxis]
-        total = tf.reduce_sum(presence * statistics.drawn, axis=1)
+        total = tf.reduce_sum(presence * ink(statistics.drawn), axis=1)
         return tf.reduce_sum(tf.nn.relu(total - 1.0), axis=[1, 2])
 
 

@@ -20,11 +20,12 @@ from asr_tf.checks import check_positive, check_range
 from asr_tf.constraints.base import (
     Constraint,
     SceneStatistics,
+    ink,
     pairs_present,
     sides_px,
     steps_present,
 )
-from asr_tf.distributions.sums import running_sum
+from asr_tf.distributions import running_sum
 
 __all__ = ["InsideCanvas", "SharedSize", "SizeInterval", "TightWindows"]
 
@@ -66,8 +67,8 @@ class TightWindows(Constraint):
 
     def penalty(self, statistics: SceneStatistics) -> tf.Tensor:
         """float [B], canvas pixels."""
-        objects = tf.stop_gradient(statistics.objects)  # [B, T, G, G]
-        own = statistics.glimpses * tf.minimum(2.0 * objects / self.ink, 1.0)
+        objects = tf.stop_gradient(ink(statistics.objects))  # [B, T, G, G]
+        own = ink(statistics.glimpses) * tf.minimum(2.0 * objects / self.ink, 1.0)
         pixel = statistics.sides_px() / objects.shape[-1]  # [B, T]
         brightest = tf.stack([tf.reduce_max(own, axis=-1), tf.reduce_max(own, axis=-2)])
         margins = self._margins(brightest)  # [2, B, T, 2]: vertical and horizontal, from both ends

@@ -1,4 +1,7 @@
-"""Scenes: synthesis, data sets by name, and the pipelines that feed training and evaluation."""
+"""Scenes: synthesis, data sets by name, and the pipelines that feed training and evaluation.
+
+May import everything up to `asr_tf.constraints`.
+"""
 
 from asr_tf.data.image_folder import has_own_splits
 from asr_tf.data.loading import DataSource, load_scenes

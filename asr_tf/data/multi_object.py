@@ -77,8 +77,9 @@ def paper_configs(canvas_size: tuple[int, int]) -> list[SceneConfig]:
 class MultiObjectBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
     """A data set of scenes; a subclass sets `BUILDER_CONFIGS`, `CLASS_NAMES` and `_bank`.
 
-    Features: `image` uint8 [H, W, 1]; `count` int64; `boxes` and `ink_boxes` float32 [count, 4], the square crop and
-    the tight rectangle of each object, [ymin, xmin, ymax, xmax] in canvas fractions; `labels` int64 [count].
+    Features: `image` uint8 [H, W, C], with C = 3 (RGB) where the settings have colours and C = 1 (grey) elsewhere;
+    `count` int64; `boxes` and `ink_boxes` float32 [count, 4], the square crop and the tight rectangle of each object,
+    [ymin, xmin, ymax, xmax] in canvas fractions; `labels` int64 [count].
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -89,12 +90,14 @@ class MultiObjectBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True
         """Returns the objects of a split ('train' or 'test')."""
 
     def _info(self) -> tfds.core.DatasetInfo:
-        height, width = self.builder_config.settings.canvas_size
+        settings = self.builder_config.settings
         features = tfds.features.FeaturesDict(
             {
-                # Plain bytes: written and read several times faster than PNG, at 2.5 KB an image.
+                # Plain bytes: written and read several times faster than PNG, at 2.5 KB a grey image.
                 "image": tfds.features.Tensor(
-                    shape=(height, width, 1), dtype=np.uint8, encoding=tfds.features.Encoding.BYTES
+                    shape=(*settings.canvas_size, settings.channels),
+                    dtype=np.uint8,
+                    encoding=tfds.features.Encoding.BYTES,
                 ),
                 "count": tfds.features.Scalar(dtype=np.int64),
                 "boxes": tfds.features.Sequence(tfds.features.BBoxFeature()),

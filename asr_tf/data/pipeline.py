@@ -1,8 +1,8 @@
 """From scenes in memory to batches: `tf.data` pipelines for training and evaluation.
 
-Contract: a batch is a dict of `image` float32 [B, H, W, 1] in [0, 1] and, where they are known, `count` int32 [B],
-`boxes` and `ink_boxes` float32 [B, M, 4].  Which images are in training batch i is a function of (seed, i): a run that
-resumes at step i sees what an uninterrupted one would have seen, and starts at once.
+Contract: a batch is a dict of `image` float32 [B, H, W, C] in [0, 1], with the channels of the scenes, and, where they
+are known, `count` int32 [B], `boxes` and `ink_boxes` float32 [B, M, 4].  Which images are in training batch i is a
+function of (seed, i): a run that resumes at step i sees what an uninterrupted one would have seen, and starts at once.
 
 Images stay uint8 until the batch is made.  Whole batches are gathered by index; nothing is handled image by image.
 """

@@ -1,7 +1,7 @@
 """Scenes in memory: images and what is known about them.
 
-Contract: images stay uint8 until a batch is made, so 40,000 scenes of 50 x 50 pixels take 100 MB.  What isn't known is
-None, never a made-up value.
+Contract: images stay uint8 until a batch is made, so 40,000 grey scenes of 50 x 50 pixels take 100 MB, and RGB ones
+300 MB.  What isn't known is None, never a made-up value.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import zlib
 
 import numpy as np
 
+from asr_tf import checks
+
 __all__ = ["Scenes"]
 
 
@@ -19,7 +21,7 @@ class Scenes:
     """Images with the labels that exist for them; axis letters as in `asr_tf.scene`, N scenes.
 
     Attributes:
-        images: uint8 [N, H, W, 1].
+        images: uint8 [N, H, W, C] with C = 1 (grey) or 3 (RGB).
         counts: int32 [N], objects in each scene, or None.
         boxes: float32 [N, M, 4], the square crop of each object as [ymin, xmin, ymax, xmax] in canvas fractions;
             present objects come first, absent ones are zero rows; or None.
@@ -40,10 +42,9 @@ class Scenes:
     def __post_init__(self) -> None:
         if self.images.dtype != np.uint8:
             raise TypeError(f"images of scenes must be uint8, got dtype {self.images.dtype}.")
-        if self.images.ndim != 4 or self.images.shape[-1] != 1:
-            raise ValueError(
-                f"images of scenes must have shape [N, H, W, 1], got {list(self.images.shape)}."
-            )
+        if self.images.ndim != 4 or self.images.shape[-1] not in checks.CHANNELS:
+            wanted = " or ".join(f"[N, H, W, {c}] ({name})" for c, name in checks.CHANNELS.items())
+            raise ValueError(f"images of scenes must have shape {wanted}, got {list(self.images.shape)}.")
         if not len(self.images):
             raise ValueError("scenes must hold at least one image, got an empty data set.")
         for name, rank in (("counts", 1), ("boxes", 3), ("ink_boxes", 3), ("labels", 2)):
@@ -65,9 +66,15 @@ class Scenes:
         """(H, W) in pixels."""
         return int(self.images.shape[1]), int(self.images.shape[2])
 
+    @property
+    def channels(self) -> int:
+        """C, 1 (grey) or 3 (RGB)."""
+        return int(self.images.shape[3])
+
     def fingerprint(self) -> str:
-        """What tells these images, in this order, from others: their number and a checksum."""
-        return f"{len(self)} images (checksum {zlib.crc32(np.ascontiguousarray(self.images).data):08x})"
+        """What tells these images, in this order, from others: their number, whether they are RGB, and a checksum."""
+        kind = "images" if self.channels == 1 else f"{checks.CHANNELS[self.channels]} images"
+        return f"{len(self)} {kind} (checksum {zlib.crc32(np.ascontiguousarray(self.images).data):08x})"
 
     def select(self, rows: slice | np.ndarray) -> Scenes:
         """Returns the scenes of `rows` (a slice or an integer array [n]), with everything known about them."""

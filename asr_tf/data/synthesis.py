@@ -6,7 +6,8 @@ chunks of fixed size, each with its own child of the seed, so the bytes are the 
 How a scene is made: its count is dealt out so that all counts are equally frequent; objects, scales and rotations are
 drawn uniformly; then each object in turn takes a place drawn uniformly from the places that are still free.  When one
 finds none, all objects of the scene start afresh *with the same objects*, so crowded scenes don't drift towards small
-ones.  Starts are bounded; then a ValueError says what didn't fit.
+ones.  Starts are bounded; then a ValueError says what didn't fit.  Colours, where there are any, are drawn last, so RGB
+scenes have the counts, objects and places of the grey scenes of the same seed.
 
 Speed: occupied pixels are bits of 64-bit words, so testing a place costs one shift and one AND a row, for many scenes
 and many places at once.
@@ -52,6 +53,8 @@ class SceneSettings:
         gap_px: free pixels between two objects, along either axis or diagonally.
         placement: 'pixels' keeps the ink of objects apart (square crops may overlap), 'boxes' keeps the square crops
             apart, and with them the tight rectangles.
+        colours: the (red, green, blue) in [0, 1] that objects may have, each equally frequent; a pixel of an object
+            is its grey value times the colour.  Empty, the default, means grey scenes.
 
     Raises:
         ValueError: a value out of its range.
@@ -64,6 +67,7 @@ class SceneSettings:
     margin_px: int = 0
     gap_px: int = 1
     placement: str = "pixels"
+    colours: tuple[tuple[float, float, float], ...] = ()
 
     def __post_init__(self) -> None:
         checks.check_choice("placement", self.placement, PLACEMENTS)
@@ -82,11 +86,21 @@ class SceneSettings:
         least_gap = 1 if self.placement == "pixels" else 0
         checks.check_range(f"gap_px (placement {self.placement!r})", self.gap_px, least_gap, _WORD_BITS // 4)
         checks.check_range("margin_px", self.margin_px, 0, min(self.canvas_size) // 2)
+        for colour in self.colours:
+            if len(colour) != 3 or not all(0.0 <= part <= 1.0 for part in colour) or not any(colour):
+                raise ValueError(
+                    f"colours must each be (red, green, blue) in [0, 1] and not black, got {colour!r}."
+                )
 
     @property
     def most_objects(self) -> int:
         """M, the largest count."""
         return max(self.counts)
+
+    @property
+    def channels(self) -> int:
+        """C of the scenes: 1 (grey) without colours, 3 (RGB) with them."""
+        return 3 if self.colours else 1
 
     @property
     def keeps_objects_as_they_are(self) -> bool:
@@ -127,7 +141,8 @@ def synthesize(
         num_workers: threads; has no influence on the result.
 
     Returns:
-        `Scenes` with counts, boxes, ink_boxes and, if `labels` was given, labels; M is the largest of the counts.
+        `Scenes` with images [N, H, W, C], counts, boxes, ink_boxes and, if `labels` was given, labels; C is 3 where
+        the settings have colours and 1 elsewhere, M is the largest of the counts.
 
     Raises:
         ValueError: no objects, an object without ink or wider than 64 px, or scenes that can't be placed.
@@ -191,11 +206,13 @@ def _make_chunk(
     corners = _place(crops, table, counts, settings, rng)  # [num_objects, 2]
 
     height, width = settings.canvas_size
-    images = np.zeros((len(counts), height, width, 1), np.uint8)
+    images = np.zeros((len(counts), height, width, settings.channels), np.uint8)
     which, row, column = np.nonzero(crops.images)
-    images[scene_of[which], corners[which, 0] + row, corners[which, 1] + column, 0] = crops.images[
-        which, row, column
-    ]
+    ink = crops.images[which, row, column, None]  # [ink pixels, 1]
+    if settings.colours:
+        colours = np.asarray(settings.colours, np.float64)[rng.integers(len(settings.colours), size=num_objects)]
+        ink = _coloured(ink, colours[which])
+    images[scene_of[which], corners[which, 0] + row, corners[which, 1] + column] = ink
 
     canvas = np.array([height, width, height, width], np.float64)
     boxes = np.zeros((*present.shape, 4), np.float32)
@@ -207,6 +224,22 @@ def _make_chunk(
     bank_rows = np.full(present.shape, -1)
     bank_rows[present] = chosen
     return Scenes(images, counts, boxes, ink_boxes), bank_rows
+
+
+def _coloured(ink: np.ndarray, colours: np.ndarray) -> np.ndarray:
+    """Multiplies grey values by colours.
+
+    A value above 0 doesn't round to 0: ink stays ink, and the rectangles around it stay tight.
+
+    Args:
+        ink: uint8 [n, 1].
+        colours: float64 [n, 3] in [0, 1].
+
+    Returns:
+        uint8 [n, 3].
+    """
+    values = ink * colours
+    return np.maximum(np.rint(values), values > 0.0).astype(np.uint8)
 
 
 def _bits(pixels: np.ndarray) -> np.ndarray:

@@ -1,42 +1,42 @@
-"""Distributions of scenes: the presence code, squashed locations and scales, priors and the posterior.
+"""Distributions of scenes: the presence code, the placement of windows, the posterior and the priors.
 
-All are `tfd.Distribution`s with stateless seeds, in float32 or float64, eagerly, in `tf.function` and under XLA.
+All are `tfd.Distribution`s with stateless seeds, eagerly, in `tf.function` and under XLA.  May import `asr_tf.scene`
+and `asr_tf.checks`; knows neither images nor layers.
 """
 
-from asr_tf.distributions.air_prior import AIRScenePrior
-from asr_tf.distributions.autoregressive_prior import AutoregressiveScenePrior
-from asr_tf.distributions.gaussian import normal_kl, normal_log_prob
-from asr_tf.distributions.placement import (
-    cell_centres,
-    normal_cell_logits,
-    placement_log_prob,
-    sample_placement,
-)
-from asr_tf.distributions.posterior import ScenePosterior
+from asr_tf.distributions.autoregressive import AutoregressiveScene, NextStep
+from asr_tf.distributions.placement import GridPlacement, cell_centres, normal_cell_logits
 from asr_tf.distributions.presence import (
     PresenceCode,
     RelaxedPresenceCode,
     certain_presence_logits,
     code_of_count,
     relaxed_kl_estimate,
+    running_sum,
 )
-from asr_tf.distributions.squashed import SigmoidNormal, TanhNormal
+from asr_tf.distributions.scene_distribution import (
+    IndependentSteps,
+    SceneDistribution,
+    divergence,
+    normal,
+    scene_posterior,
+)
 
 __all__ = [
-    "AIRScenePrior",
-    "AutoregressiveScenePrior",
+    "AutoregressiveScene",
+    "GridPlacement",
+    "IndependentSteps",
+    "NextStep",
     "PresenceCode",
     "RelaxedPresenceCode",
-    "ScenePosterior",
-    "SigmoidNormal",
-    "TanhNormal",
+    "SceneDistribution",
     "cell_centres",
     "certain_presence_logits",
     "code_of_count",
+    "divergence",
+    "normal",
     "normal_cell_logits",
-    "normal_kl",
-    "normal_log_prob",
-    "placement_log_prob",
     "relaxed_kl_estimate",
-    "sample_placement",
+    "running_sum",
+    "scene_posterior",
 ]

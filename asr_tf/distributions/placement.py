@@ -10,13 +10,16 @@ References:
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
+import tensorflow_probability as tfp
+from tensorflow_probability import distributions as tfd
 
-from asr_tf.distributions.gaussian import normal_log_prob
-from asr_tf.distributions.sums import running_sum
+from asr_tf.distributions.presence import running_sum
 
-__all__ = ["cell_centres", "normal_cell_logits", "placement_log_prob", "sample_placement"]
+__all__ = ["GridPlacement", "cell_centres", "normal_cell_logits"]
 
 # A normal's standard deviation / the side of its cell: cells of equal weight add up to an even density.
 _SPREAD = 0.5
@@ -45,49 +48,75 @@ def normal_cell_logits(loc: tf.Tensor, log_scale: tf.Tensor, grid_size: int) -> 
         float [..., g, g], rows along y: the log-probability of each cell, up to what its width changes within it.
     """
     means, spreads = _cells(grid_size)
-    share = normal_log_prob(means, loc[..., tf.newaxis], log_scale[..., tf.newaxis])  # [..., 2, g]
+    share = tfd.Normal(loc[..., tf.newaxis], tf.exp(log_scale)[..., tf.newaxis]).log_prob(means)  # [..., 2, g]
     share += tf.constant(np.log(spreads / _SPREAD), share.dtype)
     return share[..., 1, :, tf.newaxis] + share[..., 0, tf.newaxis, :]
 
 
-def placement_log_prob(value: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """Log-density of the mixture.
+class GridPlacement(tfd.Distribution):
+    """The mixture over shift latents (x, y), event shape [2].
 
-    Args:
-        value: float [..., 2], shift latents (x, y).
-        logits: float [..., g, g], unnormalized log-weights of the cells, rows along y.
-
-    Returns:
-        float [...], nats.
+    (`tfd.MixtureSameFamily` would hold g x g components of two numbers for each scene; the components' densities are
+    a product of one factor a row and one a column.)
     """
-    means, spreads = _cells(logits.shape[-1])
-    value = tf.cast(value, logits.dtype)[..., tf.newaxis]
-    near = normal_log_prob(value, tf.cast(means, logits.dtype), tf.cast(np.log(spreads), logits.dtype))
-    joint = logits + near[..., 1, :, tf.newaxis] + near[..., 0, tf.newaxis, :]
-    return tf.reduce_logsumexp(joint, axis=[-2, -1]) - tf.reduce_logsumexp(logits, axis=[-2, -1])
 
+    def __init__(self, logits: Any, name: str = "GridPlacement") -> None:
+        """Initializes the distribution.
 
-def sample_placement(logits: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """Draws from the mixture.
+        Args:
+            logits: float [..., g, g], unnormalized log-weights of the cells, rows along y.
+            name: name of the operations.
+        """
+        parameters = dict(locals())
+        with tf.name_scope(name) as scope:
+            self._logits = tf.convert_to_tensor(logits, dtype_hint=tf.float32)
+            super().__init__(
+                dtype=self._logits.dtype,
+                reparameterization_type=tfd.NOT_REPARAMETERIZED,
+                validate_args=False,
+                allow_nan_stats=True,
+                parameters=parameters,
+                name=scope,
+            )
 
-    Args:
-        logits: float [N, g, g].
-        seed: int32 [2].
+    @classmethod
+    def _parameter_properties(
+        cls, dtype: Any, num_classes: int | None = None
+    ) -> dict[str, tfp.util.ParameterProperties]:
+        return {"logits": tfp.util.ParameterProperties(event_ndims=2)}
 
-    Returns:
-        float [N, 2], shift latents (x, y).
-    """
-    grid_size = logits.shape[-1]
-    cell_seed, noise_seed = tf.unstack(tf.random.split(seed, 2))
-    flat = tf.reshape(logits, [-1, grid_size**2])
-    uniform = tf.random.stateless_uniform([tf.shape(flat)[0], 2], cell_seed, dtype=flat.dtype)
-    # A row by what its cells weigh together, then a cell of it: two short sums instead of noise for every cell.
-    weights = tf.reshape(tf.nn.softmax(flat), [-1, grid_size, grid_size])
-    row = _index_at(tf.reduce_sum(weights, axis=-1), uniform[:, 0])
-    column = _index_at(tf.gather(weights, row, batch_dims=1), uniform[:, 1])
-    place = tf.stack([column, row], axis=-1)  # [N, 2]
-    means, spreads = (tf.gather(tf.cast(values, flat.dtype), place) for values in _cells(grid_size))
-    return means + spreads * tf.random.stateless_normal(tf.shape(place), noise_seed, dtype=flat.dtype)
+    @property
+    def logits(self) -> tf.Tensor:
+        """Float [..., g, g], as given."""
+        return self._logits
+
+    def _event_shape(self) -> tf.TensorShape:
+        return tf.TensorShape([2])
+
+    def _event_shape_tensor(self) -> tf.Tensor:
+        return tf.constant([2], tf.int32)
+
+    def _log_prob(self, value: tf.Tensor) -> tf.Tensor:
+        means, spreads = _cells(self._logits.shape[-1])
+        near = tfd.Normal(means, spreads).log_prob(tf.cast(value, tf.float32)[..., tf.newaxis])  # [..., 2, g]
+        joint = self._logits + near[..., 1, :, tf.newaxis] + near[..., 0, tf.newaxis, :]
+        return tf.reduce_logsumexp(joint, axis=[-2, -1]) - tf.reduce_logsumexp(self._logits, axis=[-2, -1])
+
+    def _sample_n(self, n: Any, seed: Any = None) -> tf.Tensor:
+        """A row by what its cells weigh together, then a cell of it: two short sums, no noise for every cell."""
+        cell_seed, noise_seed = tf.unstack(tfp.random.split_seed(seed, n=2, salt="GridPlacement"))
+        grid_size = self._logits.shape[-1]
+        shape = tf.concat([[n], tf.shape(self._logits)[:-2]], 0)
+        flat = tf.reshape(self._logits, [-1, grid_size**2])
+        weights = tf.reshape(tf.nn.softmax(flat), [-1, grid_size, grid_size])  # [M, g, g]
+        weights = tf.tile(weights, [n, 1, 1])
+        uniform = tf.random.stateless_uniform([tf.shape(weights)[0], 2], cell_seed, dtype=flat.dtype)
+        row = _index_at(tf.reduce_sum(weights, axis=-1), uniform[:, 0])
+        column = _index_at(tf.gather(weights, row, batch_dims=1), uniform[:, 1])
+        place = tf.stack([column, row], axis=-1)  # [n M, 2]
+        means, spreads = (tf.gather(tf.cast(values, flat.dtype), place) for values in _cells(grid_size))
+        drawn = means + spreads * tf.random.stateless_normal(tf.shape(place), noise_seed, dtype=flat.dtype)
+        return tf.reshape(drawn, tf.concat([shape, [2]], 0))
 
 
 def _index_at(weights: tf.Tensor, quantile: tf.Tensor) -> tf.Tensor:

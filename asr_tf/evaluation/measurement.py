@@ -54,7 +54,8 @@ def measure(
 
         * `num_test_images`; `negative_elbo_nats` and its terms, means over images, and
           `penalty_*`, unweighted, means over batches;
-        * `squared_error`: of the reconstruction, summed over an image's pixels, a mean over images;
+        * `squared_error`: of the reconstruction, summed over an image's pixels and channels, a mean
+          over images;
         * with true counts: `count_accuracy`, `count_confusion` (row: true, column: inferred count),
           `sampled_count_accuracy`, the chance that a count drawn from q(n | x) is right (with the
           continuous latents at their mode);
@@ -113,7 +114,7 @@ def validation_metrics(model: Any, scenes: Scenes) -> dict[str, float]:
 
 
 def _batches(images: np.ndarray, batch_size: int) -> Iterator[tuple[np.ndarray, int]]:
-    """Batches float32 [b, H, W, 1] of one size, and how many images of each are wanted.
+    """Batches float32 [b, H, W, C] of one size, and how many images of each are wanted.
 
     The last batch is filled up with the first images, so that nothing has to be traced twice.
     """
@@ -160,9 +161,7 @@ def _objective_report(
     model: Any, images: np.ndarray, batch_size: int, seed: int
 ) -> dict[str, float]:
     """The bound's terms, means over images, and the penalties, means over batches."""
-    terms_of = tf.function(
-        lambda batch, batch_seed: model.objective(batch, batch_seed, estimator="enumerate")
-    )
+    terms_of = tf.function(model.objective)
     test_step = tf.function(lambda batch: model.test_step({"image": batch}))
     terms, penalties = [], []
     fields: tuple[str, ...] = ()

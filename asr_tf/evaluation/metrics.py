@@ -250,7 +250,8 @@ def ink_boxes_of_objects(objects: Any, counts: Any, threshold: float = 0.25) -> 
     """Tight rectangles of the ink that each step drew.
 
     Args:
-        objects: float [N, T, H, W, 1] in [0, 1], each step's contribution to the canvas.
+        objects: float [N, T, H, W, C] in [0, 1], each step's contribution to the canvas, with
+            C = 1 (grey) or 3 (RGB); a pixel is as bright as its largest channel.
         counts: int [N], present steps.
         threshold: ink is what is brighter than this fraction of the object's own brightest pixel,
             so that a blurred halo isn't ink while a faint object still has some.
@@ -259,16 +260,20 @@ def ink_boxes_of_objects(objects: Any, counts: Any, threshold: float = 0.25) -> 
         float32 [N, T, 4], canvas fractions; zeros for absent steps and for steps that drew nothing.
 
     Raises:
-        ValueError: wrong rank, or a threshold outside (0, 1).
+        ValueError: wrong rank or number of channels, or a threshold outside (0, 1).
     """
     objects, counts = np.asarray(objects), np.asarray(counts)
-    if objects.ndim != 5 or objects.shape[-1] != 1:
-        raise ValueError(f"objects must have shape [N, T, H, W, 1], got {list(objects.shape)}.")
+    if objects.ndim != 5 or objects.shape[-1] not in (1, 3):
+        raise ValueError(
+            "objects must have shape [N, T, H, W, 1] or [N, T, H, W, 3], "
+            f"got {list(objects.shape)}."
+        )
     if not 0.0 < threshold < 1.0:
         raise ValueError(f"threshold must lie between 0 and 1, got {threshold!r}.")
     num_steps, height, width = objects.shape[1:4]
-    brightest = objects.max(axis=(2, 3, 4))  # [N, T]
-    ink = objects[..., 0] > threshold * brightest[..., None, None]
+    brightness = objects.max(axis=4)  # [N, T, H, W]
+    brightest = brightness.max(axis=(2, 3))  # [N, T]
+    ink = brightness > threshold * brightest[..., None, None]
     rows, columns = ink.any(axis=3), ink.any(axis=2)  # [N, T, H], [N, T, W]
     boxes = np.stack(
         [

@@ -62,7 +62,7 @@ def reconstructions(
     """Images above their reconstructions, with true and inferred boxes.
 
     Args:
-        images: float [N, H, W, 1] in [0, 1].
+        images: [N, H, W, C] with C = 1 (grey) or 3 (RGB), float in [0, 1] or uint8.
         inferred: what `infer` returned for them: `reconstruction`, and where there are objects `boxes`, `count`.
         true_counts: int [N], or None if they aren't known.
         true_boxes: float [N, M, 4], or None if they aren't known.
@@ -71,7 +71,7 @@ def reconstructions(
         The figure.  A count that is wrong is captioned in red.
 
     Raises:
-        ValueError: wrong rank, or no image.
+        ValueError: wrong rank or number of channels, or no image.
     """
     images = np.asarray(images)
     counts, boxes = inferred.get("count"), inferred.get("boxes")
@@ -108,7 +108,7 @@ def step_by_step(images: Any, inferred: Mapping[str, Any]) -> Figure:
     """How a scene is taken apart: the canvas after each step, and what each step drew.
 
     Args:
-        images: float [N, H, W, 1] in [0, 1].
+        images: [N, H, W, C] with C = 1 (grey) or 3 (RGB), float in [0, 1] or uint8.
         inferred: what `infer` returned for them: `boxes`, `count`, `count_probs`, `objects`.
 
     Returns:
@@ -116,7 +116,7 @@ def step_by_step(images: Any, inferred: Mapping[str, Any]) -> Figure:
         alone.
 
     Raises:
-        ValueError: wrong rank, or no image.
+        ValueError: wrong rank or number of channels, or no image.
     """
     counts = np.asarray(inferred["count"])
     boxes = np.asarray(inferred["boxes"])
@@ -162,7 +162,7 @@ def samples(
     """Sampled scenes with the windows in which their objects were drawn, captioned by count.
 
     Args:
-        images: float [N, H, W, 1] in [0, 1].
+        images: [N, H, W, C] with C = 1 (grey) or 3 (RGB), float in [0, 1] or uint8.
         boxes: float [N, T, 4], or None where there are no objects.
         counts: int [N], or None likewise.
         title: heading of the sheet.
@@ -171,7 +171,7 @@ def samples(
         The figure.
 
     Raises:
-        ValueError: wrong rank, or no image.
+        ValueError: wrong rank or number of channels, or no image.
     """
     tiles = scene_tiles(images, boxes, counts)
     num_columns = _columns_that_fit(tiles)

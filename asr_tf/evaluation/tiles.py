@@ -39,7 +39,7 @@ def image_grid(images: Any, num_columns: int = 8, zoom: int | None = None) -> np
     """Puts images side by side, row by row.
 
     Args:
-        images: float [N, H, W, 1] in [0, 1], or uint8 [N, H, W, 3].
+        images: [N, H, W, C] with C = 1 (grey) or 3 (RGB), float in [0, 1] or uint8.
         num_columns: images a row.
         zoom: side in pixels of one image pixel; by default images get about 144 pixels wide.
 
@@ -47,7 +47,7 @@ def image_grid(images: Any, num_columns: int = 8, zoom: int | None = None) -> np
         uint8 [height, width, 3].
 
     Raises:
-        ValueError: wrong rank, or no image.
+        ValueError: wrong rank or number of channels, or no image.
     """
     return draw_boxes_grid(images, num_columns=num_columns, zoom=zoom)
 
@@ -62,7 +62,7 @@ def draw_boxes_grid(
     """Puts images side by side, row by row, with the boxes of each in the colours of the steps.
 
     Args:
-        images: float [N, H, W, 1] in [0, 1], or uint8 [N, H, W, 3].
+        images: [N, H, W, C] with C = 1 (grey) or 3 (RGB), float in [0, 1] or uint8.
         boxes: float [N, T, 4], `[ymin, xmin, ymax, xmax]` in canvas fractions, or None.
         counts: int [N], present boxes; None draws every box that isn't all zero.
         num_columns: images a row.
@@ -72,7 +72,7 @@ def draw_boxes_grid(
         uint8 [height, width, 3].
 
     Raises:
-        ValueError: wrong rank, or no image.
+        ValueError: wrong rank or number of channels, or no image.
     """
     tiles = scene_tiles(images, boxes, counts, zoom)
     num_columns = max(1, min(num_columns, len(tiles)))
@@ -97,7 +97,7 @@ def reconstruction_grid(
     """Rows of images, each above the row of its reconstructions with inferred boxes.
 
     Args:
-        images: float [N, H, W, 1] in [0, 1].
+        images: [N, H, W, C] with C = 1 (grey) or 3 (RGB), float in [0, 1] or uint8.
         inferred: what `infer` returned for them: `reconstruction`, and where there are objects `boxes`, `count`.
         num_columns: images a row.
         zoom: side in pixels of one image pixel.
@@ -106,7 +106,7 @@ def reconstruction_grid(
         uint8 [height, width, 3].
 
     Raises:
-        ValueError: wrong rank, or no image.
+        ValueError: wrong rank or number of channels, or no image.
     """
     above = scene_tiles(images, zoom=zoom)
     below = scene_tiles(
@@ -129,7 +129,21 @@ def scene_tiles(
     zoom: int | None = None,
     colours: Sequence[tuple[int, int, int]] = STEP_COLOURS,
 ) -> np.ndarray:
-    """Enlarged RGB images with boxes, uint8 [N, h, w, 3]."""
+    """Enlarges images and draws boxes into them.
+
+    Args:
+        images: [N, H, W, C] with C = 1 (grey) or 3 (RGB), float in [0, 1] or uint8; RGB keeps its colours.
+        boxes: float [N, T, 4], `[ymin, xmin, ymax, xmax]` in canvas fractions, or None.
+        counts: int [N], present boxes; None draws every box that isn't all zero.
+        zoom: side in pixels of one image pixel; by default images get about 144 pixels wide.
+        colours: RGB of the boxes, which repeat after the last.
+
+    Returns:
+        uint8 [N, h, w, 3].
+
+    Raises:
+        ValueError: wrong rank or number of channels, or no image.
+    """
     images = np.asarray(images)
     if images.ndim != 4 or images.shape[-1] not in (1, 3) or not images.shape[0]:
         raise ValueError(

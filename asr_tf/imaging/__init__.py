@@ -1,4 +1,4 @@
-"""Images and windows: reading and writing windows, composing objects into an image, observation models.
+"""Images and windows: reading and writing windows, pooling, composing objects into a canvas, observation models.
 
-May import `asr_tf.scene`, `asr_tf.checks` and `asr_tf.distributions`; knows neither latents nor layers.
+May import everything up to `asr_tf.distributions`; knows neither latents nor layers.
 """

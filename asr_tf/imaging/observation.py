@@ -1,73 +1,74 @@
-"""Observation models p(x | canvas): how the drawn canvas becomes an image.
+"""Observation models p(x | canvas): how the composed canvas becomes an image.
 
 References:
     Eslami et al., arXiv:1603.08575; Xu et al., arXiv:1906.03923, section 2.1: Bernoulli or Gaussian pixels around the
-    sum of the present objects.
+    canvas.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+import abc
 
+import gin
 import tensorflow as tf
+from tensorflow_probability import distributions as tfd
 
-from asr_tf.checks import check_choice, check_positive
-from asr_tf.distributions.sums import pixel_sum, sum_to
+from asr_tf.checks import check_positive, check_range
+from asr_tf.scene import Part
 
-__all__ = ["OBSERVATION_MODELS", "negative_log_likelihood"]
-
-OBSERVATION_MODELS = ("bernoulli", "gaussian")
+__all__ = ["BernoulliPixels", "GaussianPixels", "Observation"]
 
 # Keeps log(1 - canvas) finite in float32, where 1 - 1e-8 is 1.
-_CEILING = 1.0 - 1e-6
+_MOST_MEAN = 1.0 - 1e-6
 
 
-@tf.custom_gradient
-def _bernoulli(
-    images: tf.Tensor, means: tf.Tensor
-) -> tuple[tf.Tensor, Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]]:
-    """-log p(x | mean), pixel by pixel, [..., H, W].  With respect to the means, its gradient takes one division."""
+class Observation(Part, abc.ABC):
+    """The contract of an observation model."""
 
-    def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        of_images = upstream * (tf.math.log(1.0 - means) - tf.math.log(means))
-        of_means = upstream * (means - images) / (means * (1.0 - means))
-        return sum_to(of_images, images), sum_to(of_means, means)
-
-    return -(images * tf.math.log(means) + (1.0 - images) * tf.math.log(1.0 - means)), gradient
+    @abc.abstractmethod
+    def __call__(self, canvas: tf.Tensor) -> tfd.Distribution:
+        """The distribution over images, event shape [H, W, C], given a canvas float32 [..., H, W, C] in [0, 1]."""
 
 
-def negative_log_likelihood(
-    images: tf.Tensor,
-    canvases: tf.Tensor,
-    observation: str = "bernoulli",
-    *,
-    background: float = 1e-6,
-    scale: float = 0.3,
-) -> tf.Tensor:
-    """-log p(x | canvas), summed over pixels.
+@gin.register
+class BernoulliPixels(Observation):
+    """Each pixel is a Bernoulli variable of the canvas; grey values count as soft outcomes."""
 
-    The canvas, a sum of objects, is clipped to [background, 1 - 1e-6] (Bernoulli) or [0, 1] (Gaussian) first.
+    def __init__(self, least_mean: float = 1e-6) -> None:
+        """Initializes the observation model.
 
-    Args:
-        images: float32 [..., H, W] in [0, 1]; grey values count as soft Bernoulli outcomes.
-        canvases: float32 [..., H, W], of a shape that broadcasts with the images'; H and W static.
-        observation: "bernoulli" or "gaussian".
-        background: Bernoulli mean of a pixel that nothing is drawn on.
-        scale: standard deviation of the Gaussian.
+        Args:
+            least_mean: mean of a pixel that nothing is drawn on, from 1e-6 to 0.5.
 
-    Returns:
-        float32 [...], nats an image.
+        Raises:
+            ValueError: it is outside that range.
+        """
+        self.least_mean = check_range("BernoulliPixels.least_mean", least_mean, 1e-6, 0.5)
 
-    Raises:
-        ValueError: unknown observation model, or a scale or background that is not above zero.
-    """
-    check_choice("observation", observation, OBSERVATION_MODELS)
-    if observation == "gaussian":
-        check_positive("observation scale", scale)
-        error = (images - tf.clip_by_value(canvases, 0.0, 1.0)) / scale
-        pixels = 0.5 * tf.square(error) + (math.log(scale) + 0.5 * math.log(2.0 * math.pi))
-    else:
-        check_positive("background", background)
-        pixels = _bernoulli(images, tf.clip_by_value(canvases, background, _CEILING))
-    return pixel_sum(pixels)
+    def __call__(self, canvas: tf.Tensor) -> tfd.Distribution:
+        """The distribution over images, event shape [H, W, C].
+
+        Args:
+            canvas: float32 [..., H, W, C] in [0, 1]; clipped to [least_mean, 1 - 1e-6].
+        """
+        return tfd.Independent(tfd.Bernoulli(probs=tf.clip_by_value(canvas, self.least_mean, _MOST_MEAN)), 3)
+
+
+@gin.register
+class GaussianPixels(Observation):
+    """Each pixel is normal around the canvas."""
+
+    def __init__(self, stddev: float = 0.3) -> None:
+        """Initializes the observation model.
+
+        Args:
+            stddev: standard deviation in units of the pixel range [0, 1], above 0.
+
+        Raises:
+            ValueError: it isn't above 0.
+        """
+        self.stddev = check_positive("GaussianPixels.stddev", stddev)
+
+    def __call__(self, canvas: tf.Tensor) -> tfd.Distribution:
+        """The distribution over images, event shape [H, W, C], around a canvas float32 [..., H, W, C]."""
+        return tfd.Independent(tfd.Normal(canvas, self.stddev), 3)

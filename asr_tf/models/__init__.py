@@ -2,3 +2,10 @@
 
 May import everything up to `asr_tf.networks`; knows neither files nor flags.
 """
+
+from asr_tf.models.asr_model import ASRModel
+from asr_tf.models.bound_model import BoundModel
+from asr_tf.models.build import build_model
+from asr_tf.models.image_vae import ImageVAE
+
+__all__ = ["ASRModel", "BoundModel", "ImageVAE", "build_model"]

@@ -1,61 +1,431 @@
-"""The model as Keras trains it: the bound less the penalties of the declared constraints.
+"""The model of scenes: composed of recognition, object decoder, prior, background, composition, observation and rules.
 
-AIR, AIR-pPrior and ASR are settings of this one class: the prior ("air" or "autoregressive") and the constraints.
+AIR, AIR-pPrior and ASR are configurations of this one class: they differ by the prior and by the constraints.
 
 References:
-    Xu et al., "Multi-object Generation with Amortized Structural Regularization", NeurIPS 2019, arXiv:1906.03923,
-    section 3.
+    Xu et al., "Multi-object Generation with Amortized Structural Regularization", NeurIPS 2019, arXiv:1906.03923.
+    Eslami et al., "Attend, Infer, Repeat", NIPS 2016, arXiv:1603.08575.
+    Burda et al., "Importance Weighted Autoencoders", ICLR 2016, arXiv:1509.00519.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from asr_tf.constraints import Constraint
-from asr_tf.models.bound_model import configurable_model
-from asr_tf.models.scene_model import SceneModel
-from asr_tf.scene import ObjectiveTerms
+import gin
+import keras
+import numpy as np
+import tensorflow as tf
+
+from asr_tf import fast
+from asr_tf.checks import CHANNELS, check_choice, check_positive, check_range, check_whole
+from asr_tf.constraints import Constraint, SceneStatistics
+from asr_tf.distributions import (
+    PresenceCode,
+    RelaxedPresenceCode,
+    code_of_count,
+    scene_posterior,
+)
+from asr_tf.imaging.composition import Composition, Drawn, Sum
+from asr_tf.imaging.observation import BernoulliPixels, Observation
+from asr_tf.imaging.windows import write_boxes
+from asr_tf.models import bound
+from asr_tf.models.bound_model import BoundModel, initial_weights_from
+from asr_tf.models.parts import described, made_again
+from asr_tf.networks.contracts import (
+    Background,
+    LatentNoise,
+    Network,
+    ObjectDecoder,
+    Recognition,
+    ScenePrior,
+)
+from asr_tf.networks.decoder import MLPDecoder
+from asr_tf.networks.prior import AutoregressivePrior
+from asr_tf.networks.recognition import LSTMRecognition
+from asr_tf.scene import ObjectiveTerms, SceneLatents, SceneSpec, window_boxes
 
 __all__ = ["ASRModel"]
 
+# What `infer` takes at once: more needs memory, and is no faster.
+_LARGEST_BATCH = 256
 
-@configurable_model
-class ASRModel(SceneModel):
-    """Attend-Infer-Repeat with amortized structural regularization.
+_PARTS: dict[str, type] = {
+    "recognition": Recognition,
+    "decoder": ObjectDecoder,
+    "prior": ScenePrior,
+    "background": Background,
+    "composition": Composition,
+    "observation": Observation,
+}
 
-    Learning goes through Keras, see `asr_tf.models.bound_model.BoundModel`.
+
+@gin.register
+@keras.saving.register_keras_serializable(package="asr_tf")
+class ASRModel(BoundModel):
+    """Attend-Infer-Repeat with amortized structural regularization; every weight exists after construction.
+
+    Learning goes through Keras, see `BoundModel`.
 
     Attributes:
-        constraints: the declared knowledge, a tuple of `Constraint`.
+        spec: what all parts agree on.
+        recognition, decoder, prior, background, composition, observation: the parts, see `asr_tf.networks.contracts`.
     """
+
+    finds_objects = True
 
     def __init__(
         self,
         *,
-        constraints: Sequence[Constraint] = (),
-        clipnorm: float | None = 1.0,
+        canvas_size: Sequence[int] = (50, 50),
+        channels: int = 1,
         num_steps: int = 4,
-        **settings: Any,
+        glimpse_size: int = 28,
+        what_size: int = 50,
+        scale_prior_loc: float = -1.0,
+        scale_prior_scale: float = math.sqrt(0.05),
+        exact_count: int | None = None,
+        recognition: Recognition | None = None,
+        decoder: ObjectDecoder | None = None,
+        prior: ScenePrior | None = None,
+        background: Background | None = None,
+        composition: Composition | None = None,
+        observation: Observation | None = None,
+        constraints: Sequence[Constraint] = (),
+        estimator: str = "enumerate",
+        temperature: float = 0.1,
+        clipnorm: float | None = 1.0,
+        seed: int = 0,
+        name: str = "asr",
     ):
         """Initializes the model.
 
         Args:
-            constraints: the knowledge that training enforces.
-            clipnorm: bound of each variable's gradient norm in `train_step`, None for no bound.  (The optimizer's own
-                would compute every norm a second time.)
+            canvas_size: (H, W) in pixels.
+            channels: C, 1 (grey) or 3 (RGB).
             num_steps: T, the most objects in a scene.
-            **settings: of `SceneModel`.
+            glimpse_size: G in pixels.
+            what_size: Z.
+            scale_prior_loc, scale_prior_scale: normal over the scale latent; sigmoid(loc) is the typical window side
+                as a share of the shorter canvas side.
+            exact_count: the number of objects where every scene has the same: the count is then given, to posterior
+                and prior, and neither inferred nor learned.  None infers it.
+            recognition: q(z | x); None for `LSTMRecognition()`.
+            decoder: p(object | appearance); None for `MLPDecoder()`.
+            prior: p(z); None for `AutoregressivePrior()`.
+            background: what lies behind the objects; None for black.
+            composition: how objects become a canvas; None for `Sum()`.
+            observation: how the canvas becomes an image; None for `BernoulliPixels()`.
+            constraints: the knowledge that training enforces.
+            estimator: "enumerate" (exact expectation over the count) or "concrete" (published relaxation).
+            temperature: of the binary Concrete.
+            clipnorm: bound of each variable's gradient norm in `train_step`, None for no bound.
+            seed: of training's randomness and of the initial weights.
+            name: Keras name.
 
         Raises:
-            ValueError, TypeError: a setting is out of range, or a constraint can't hold with `num_steps`.
+            ValueError, TypeError: a value is out of range, or of the wrong type, or a constraint can't hold with
+                `num_steps`.
         """
-        super().__init__(num_steps=num_steps, **settings)
+        super().__init__(name=name)
+        _check_sizes(canvas_size, num_steps=num_steps, glimpse_size=glimpse_size, what_size=what_size)
+        check_choice("ASRModel.channels", channels, list(CHANNELS))
+        check_positive("ASRModel.scale_prior_scale", scale_prior_scale)
+        check_positive("ASRModel.temperature", temperature)
+        check_choice("ASRModel.estimator", estimator, bound.ESTIMATORS)
+        if exact_count is not None:
+            check_range("ASRModel.exact_count", exact_count, 0, num_steps)
         for constraint in constraints:
             if not isinstance(constraint, Constraint):
-                raise TypeError(
-                    f"ASRModel.constraints must hold Constraint objects, got {constraint!r}."
-                )
+                raise TypeError(f"ASRModel.constraints must hold Constraint objects, got {constraint!r}.")
             constraint.check(num_steps)
 
+        self.canvas_size = (int(canvas_size[0]), int(canvas_size[1]))
+        self.channels, self.num_steps, self.estimator = channels, num_steps, estimator
+        self.temperature, self.seed = temperature, seed
+        self.spec = SceneSpec(
+            self.canvas_size,
+            channels,
+            num_steps,
+            glimpse_size,
+            what_size,
+            scale_prior_loc,
+            scale_prior_scale,
+            exact_count,
+        )
+        self.recognition = LSTMRecognition() if recognition is None else recognition
+        self.decoder = MLPDecoder() if decoder is None else decoder
+        self.prior = AutoregressivePrior() if prior is None else prior
+        self.background = background
+        self.composition = Sum() if composition is None else composition
+        self.observation = BernoulliPixels() if observation is None else observation
+        with initial_weights_from(seed):
+            for role, contract in _PARTS.items():
+                part = getattr(self, role)
+                if part is None and role == "background":
+                    continue
+                if not isinstance(part, contract):
+                    raise TypeError(f"ASRModel.{role} must be a {contract.__name__}, got {part!r}.")
+                if isinstance(part, Network):
+                    if part.built:
+                        raise ValueError(f"ASRModel.{role} belongs to another model already; make a new one.")
+                    part.build(self.spec)
         self._prepare_training(ObjectiveTerms._fields, constraints, clipnorm)
+        self.built = True
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments of the constructor as plain data; `keras.models.load_model` makes the model of them again."""
+        spec = self.spec._asdict()
+        spec["scale_prior_loc"], spec["scale_prior_scale"] = spec.pop("scale_loc"), spec.pop("scale_stddev")
+        own = {key: getattr(self, key) for key in ("estimator", "temperature", "clipnorm", "seed", "name")}
+        parts = {role: described(getattr(self, role)) for role in _PARTS}
+        return spec | own | parts | {"constraints": [described(rule) for rule in self.constraints]}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> ASRModel:
+        """See `get_config`."""
+        parts = {role: made_again(contract, config[role]) for role, contract in _PARTS.items()}
+        rules = [made_again(Constraint, description) for description in config["constraints"]]
+        return cls(**config | parts | {"constraints": rules})
+
+    def description(self) -> dict[str, Any]:
+        """What the report tells of the model."""
+        return {
+            "kind": "scenes",
+            **{role: None if (part := getattr(self, role)) is None else type(part).__name__ for role in _PARTS},
+            "estimator": self.estimator,
+            "num_steps": self.num_steps,
+            "exact_count": self.spec.exact_count,
+            "constraints": [constraint.name for constraint in self.constraints],
+        }
+
+    # The bound.
+
+    def draw_noise(self, batch_size: tf.Tensor, seed: tf.Tensor, algorithm: str = "philox") -> LatentNoise:
+        """See `BoundModel.draw_noise`."""
+        return LatentNoise.draw(batch_size, self.spec, seed, algorithm)
+
+    def _draw_objects(self, what: tf.Tensor) -> Drawn:
+        """What each step draws in its window, [B, T, G, G, ...], from appearances [B, T, Z]."""
+        drawn = self.decoder(tf.reshape(what, [-1, what.shape[-1]]))
+        return _each(drawn, lambda x: tf.reshape(x, [-1, self.num_steps, *x.shape[1:]]))
+
+    def _boxes(self, latents: SceneLatents) -> tf.Tensor:
+        return window_boxes(tf.tanh(latents.shift_latent), tf.sigmoid(latents.scale_latent), self.canvas_size)
+
+    def score(
+        self, images: tf.Tensor, noise: LatentNoise, seed: tf.Tensor, training: bool
+    ) -> tuple[ObjectiveTerms, SceneStatistics]:
+        """See `BoundModel.score`."""
+        recognized = self.recognition(images, noise)
+        latents = recognized.latents
+        posterior = scene_posterior(recognized.posterior)
+        prior = self.prior.distribution(self.step).given(latents)
+        objects = self._draw_objects(latents.what)
+        boxes = self._boxes(latents)
+        drawn = _each(objects, lambda x: write_boxes(x, boxes, self.canvas_size))
+        background, kl_background = (None, 0.0) if self.background is None else self.background(images, seed)
+        if training and self.estimator == "concrete":
+            relaxed = RelaxedPresenceCode(self.temperature, posterior.presence.logits).sample(seed=seed)
+            canvas = self.composition.canvas(drawn, bound.relaxed_presence(relaxed), background)
+            observation = self.observation(canvas)
+            terms = bound.concrete_terms(
+                images, posterior, prior, latents, observation, relaxed, self.temperature
+            )
+        else:
+            observations = self.observation(self.composition.canvases(drawn, background))
+            terms = bound.enumerated_terms(images, posterior, prior, latents, observations)
+        terms = terms._replace(nll=terms.nll + kl_background)
+        statistics = SceneStatistics(
+            presence_probs=posterior.presence.presence_probs(),
+            count_probs=posterior.presence.count_probs(),
+            boxes=boxes,
+            canvas_size=self.canvas_size,
+            objects=objects.colour,
+            glimpses=recognized.glimpses,
+            drawn=drawn.colour,
+            prior_count_log_probs=prior.presence.count_log_probs() if self.prior.weights else None,
+        )
+        return terms, statistics
+
+    # Inference.
+
+    def infer(self, images: Any, with_objects: bool = False) -> dict[str, tf.Tensor]:
+        """Deterministic inference: the likeliest count, and the mode of every latent.
+
+        Outside a `tf.function`, large batches are taken apart.
+
+        Args:
+            images: [B, H, W, C]; float in [0, 1] or uint8.
+            with_objects: whether to return each object on a canvas of its own too.
+
+        Returns:
+            `count` int32 [B]; `count_probs` float32 [B, T + 1]; `presence` float32 [B, T], 0 or 1; `boxes` [B, T, 4],
+            attention windows as canvas fractions, zeros for absent objects; `z_what` [B, T, Z], likewise;
+            `reconstruction` [B, H, W, C] in [0, 1]; if asked for, `objects` [B, T, H, W, C], what each present step
+            draws.
+
+        Raises:
+            ValueError, TypeError: images of another shape, size, dtype or range.
+        """
+        images = self._checked(images)
+        if not tf.executing_eagerly() or len(images) <= _LARGEST_BATCH:
+            return self._infer(images, with_objects, fast.enabled())
+        starts = range(0, len(images), _LARGEST_BATCH)
+        batches = [self._infer(images[i : i + _LARGEST_BATCH], with_objects, fast.enabled()) for i in starts]
+        return {name: tf.concat([batch[name] for batch in batches], 0) for name in batches[0]}
+
+    @tf.function(reduce_retracing=True, autograph=False)
+    def _infer(self, images: tf.Tensor, with_objects: bool, _: bool) -> dict[str, tf.Tensor]:
+        """The graph of `infer`; there is one with the fast pieces, and one without."""
+        posterior, latents = self.recognition.locate(images)
+        count_probs = PresenceCode(posterior.presence_logits).count_probs()
+        count = tf.argmax(count_probs, axis=-1, output_type=tf.int32)
+        presence = code_of_count(count, self.num_steps)
+        steps = fast.present_steps(presence)
+        shift, scale = steps.take(tf.tanh(latents.shift_latent)), steps.take(tf.sigmoid(latents.scale_latent))
+        glimpses = fast.read_windows(images, steps.scenes(), shift, scale, self.spec.glimpse_size)
+        what, _ = self.recognition.describe(glimpses)
+        boxes = window_boxes(shift, scale, self.canvas_size)
+        drawn = _each(self.decoder(what), lambda x: steps.put(fast.write_boxes(x, boxes, self.canvas_size)))
+        background = None if self.background is None else self.background(images)[0]
+        inferred = {
+            "count": count,
+            "count_probs": count_probs,
+            "presence": presence,
+            "boxes": steps.put(boxes),
+            "z_what": steps.put(what),
+            "reconstruction": self.composition.canvas(drawn, presence, background),
+        }
+        if with_objects:
+            inferred["objects"] = drawn.colour
+        return inferred
+
+    def render(
+        self, what: tf.Tensor, boxes: tf.Tensor, presence: tf.Tensor, background: tf.Tensor | None = None
+    ) -> tf.Tensor:
+        """Draws scenes of given objects; those that `infer` found give its reconstruction.
+
+        Args:
+            what: float32 [B, T, Z], appearances.
+            boxes: float32 [B, T, 4], `[ymin, xmin, ymax, xmax]` as fractions of the canvas; an object fills its box,
+                whatever the box's proportions, and what lies outside the canvas isn't seen.
+            presence: float32 [B, T], 0 for an absent object and 1 for a present one, in any order; between, an object
+                is fainter.
+            background: float32 [B, H, W, C], None for black.
+
+        Returns:
+            float32 [B, H, W, C] in [0, 1].
+        """
+        steps = fast.present_steps(presence)
+        objects, places = self.decoder(steps.take(what)), steps.take(boxes)
+        drawn = _each(objects, lambda x: steps.put(fast.write_boxes(x, places, self.canvas_size)))
+        return self.composition.canvas(drawn, presence, background)
+
+    # Generation.
+
+    def sample(self, num_samples: Any, seed: Any, num_objects: Any = -1) -> dict[str, tf.Tensor]:
+        """New scenes from the prior; the same seed gives the same scenes.
+
+        Args:
+            num_samples: int32 [], N.
+            seed: int32 [2].
+            num_objects: int32 [], the number of objects in every scene (exact, without rejection); -1 draws it too.
+
+        Returns:
+            `images` float32 [N, H, W, C] in [0, 1]; `count` int32 [N]; `presence` [N, T]; `boxes` [N, T, 4] and
+            `z_what` [N, T, Z], zeros for absent objects.
+
+        Raises:
+            ValueError: `num_objects` is not between -1 and T.
+        """
+        if not tf.is_tensor(num_objects):
+            check_range("num_objects", num_objects, -1, self.num_steps)
+        return self._sample(
+            tf.convert_to_tensor(num_samples, tf.int32),
+            tf.convert_to_tensor(seed, tf.int32),
+            tf.convert_to_tensor(num_objects, tf.int32),
+            fast.enabled(),
+        )
+
+    @tf.function(reduce_retracing=True, autograph=False)
+    def _sample(
+        self, num_samples: tf.Tensor, seed: tf.Tensor, num_objects: tf.Tensor, _: bool
+    ) -> dict[str, tf.Tensor]:
+        """The graph of `sample`; there is one with the fast pieces, and one without."""
+        scenes_seed, background_seed = tf.unstack(tf.random.split(seed, 2))
+        scenes = self.prior.distribution(self.step, skip_absent=fast.enabled())
+        latents = scenes.sample_given_count(tf.fill([num_samples], num_objects), scenes_seed)
+        presence = latents.presence
+        present = presence[..., tf.newaxis]
+        boxes, what = present * self._boxes(latents), present * latents.what
+        background = None if self.background is None else self.background.sample(num_samples, background_seed)
+        return {
+            "images": self.render(what, boxes, presence, background),
+            "count": tf.cast(tf.reduce_sum(presence, axis=-1), tf.int32),
+            "presence": presence,
+            "boxes": boxes,
+            "z_what": what,
+        }
+
+    # Scoring.
+
+    def log_likelihood(self, images: Any, num_particles: Any, seed: Any) -> tf.Tensor:
+        """Importance-weighted lower bound of log p(x), with the count summed out in every particle.
+
+        Args:
+            images: [B, H, W, C]; float in [0, 1] or uint8.
+            num_particles: K, 1 or more; with 1 its mean is no less than the ELBO, and it grows with K.
+            seed: int32 [2].
+
+        Returns:
+            float32 [B], nats.
+
+        Raises:
+            ValueError, TypeError: images of another shape, size, dtype or range, or no particle.
+        """
+        if not tf.is_tensor(num_particles):
+            check_positive("num_particles", num_particles)
+        return self._log_likelihood(
+            self._checked(images),
+            tf.convert_to_tensor(num_particles, tf.int32),
+            tf.convert_to_tensor(seed, tf.int32),
+        )
+
+    @tf.function(reduce_retracing=True)
+    def _log_likelihood(self, images: tf.Tensor, num_particles: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        scenes = self.prior.distribution(self.step)
+        # One background for all particles: what it is worth enters by its own bound.
+        background, kl_background = (None, 0.0) if self.background is None else self.background(images, seed)
+
+        def particle(total: tf.Tensor, k: tf.Tensor) -> tf.Tensor:
+            noise = self.draw_noise(tf.shape(images)[0], tf.stack([seed[0], seed[1] + k]))
+            recognized = self.recognition(images, noise)
+            latents = recognized.latents
+            boxes = self._boxes(latents)
+            drawn = _each(self._draw_objects(latents.what), lambda x: write_boxes(x, boxes, self.canvas_size))
+            observations = self.observation(self.composition.canvases(drawn, background))
+            posterior = scene_posterior(recognized.posterior)
+            weight = bound.log_weights(images, posterior, scenes.given(latents), latents, observations)
+            return tf.reduce_logsumexp(tf.stack([total, weight]), axis=0)
+
+        start = tf.fill([tf.shape(images)[0]], -np.inf)
+        total = tf.foldl(particle, tf.range(num_particles), initializer=start)
+        return total - tf.math.log(tf.cast(num_particles, tf.float32)) - kl_background
+
+
+def _each(drawn: Drawn, function: Callable[[tf.Tensor], tf.Tensor]) -> Drawn:
+    """The function of colours and, where there are any, of masks."""
+    return Drawn(*(None if x is None else function(x) for x in drawn))
+
+
+def _check_sizes(canvas_size: Sequence[int], **whole: int) -> None:
+    """Raises ValueError where a size isn't a whole number above 0."""
+    for label, value in whole.items():
+        check_whole(f"ASRModel.{label}", value)
+    if isinstance(canvas_size, str) or len(canvas_size) != 2:
+        raise ValueError(f"ASRModel.canvas_size must be (H, W), got {canvas_size!r}.")
+    for i, size in enumerate(canvas_size):
+        check_whole(f"ASRModel.canvas_size[{i}]", size)

@@ -1,26 +1,40 @@
 """A bound on log p(x), less penalties, as Keras trains it, whatever the model.
 
-`train_step` and `test_step` share one loss: the sum of the terms that a model's `_score` gives, and of the penalties of
-its constraints.  A step that isn't finite changes no weight.
+`train_step` and `test_step` share one loss: the sum of the terms that a model's `score` gives, and of the penalties of
+its constraints.  A step that isn't finite changes no weight.  Where a `tf.distribute` strategy has several replicas, a
+step is that of one replica with the whole batch.
 """
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Sequence
+import abc
+import contextlib
+import random
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-import gin
 import keras
 import numpy as np
 import tensorflow as tf
 
-from asr_tf.checks import check_positive
+from asr_tf.checks import check_images, check_positive
 from asr_tf.constraints import Constraint, SceneStatistics
-from asr_tf.fast.kernel_gradients import later
-from asr_tf.fast.update_loop import several_updates
 
-__all__ = ["BoundModel", "configurable_model"]
+__all__ = ["BoundModel", "initial_weights_from"]
+
+
+@contextlib.contextmanager
+def initial_weights_from(seed: int) -> Iterator[None]:
+    """Within it, Keras initializers that are given no seed follow from this one; nothing of the process changes.
+
+    (Keras draws their seeds from Python's generator.)
+    """
+    state = random.getstate()
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(state)
 
 
 def _distinct(names: list[str]) -> list[str]:
@@ -57,36 +71,10 @@ class _Means(keras.metrics.Metric):
         return dict(zip(self._labels, tf.unstack(means), strict=True))
 
 
-def _segment_sums(vectors: Sequence[tf.Tensor], power: int = 1) -> tf.Tensor:
-    """Sums over each of N vectors' elements, or over their squares, [N]."""
-    lengths = [int(vector.shape[0]) for vector in vectors]
-    membership = np.repeat(np.eye(len(vectors), dtype=np.float32), lengths, axis=0)
-    values = tf.concat(vectors, 0)[tf.newaxis] ** power
-    return tf.matmul(values, tf.cast(membership, values.dtype))[0]
-
-
-def _squared_norms(gradients: Sequence[tf.Tensor]) -> tf.Tensor:
-    """Squared Euclidean norms of N gradients, [N].
-
-    Sums are products with ones: XLA's reductions run on one core of a CPU, and make kernels that take time to compile.
-    """
-    matrices = [i for i, gradient in enumerate(gradients) if gradient.shape.rank == 2]
-    others = [i for i in range(len(gradients)) if i not in matrices]
-    sums = []
-    if matrices:
-        squares = [tf.square(gradients[i]) for i in matrices]
-        rows = [tf.matmul(x, tf.ones([x.shape[1], 1], x.dtype))[:, 0] for x in squares]
-        sums.append(_segment_sums(rows))
-    if others:
-        sums.append(_segment_sums([tf.reshape(gradients[i], [-1]) for i in others], power=2))
-    return tf.gather(tf.concat(sums, 0), np.argsort([*matrices, *others]))
-
-
-def _batch_means(values: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-    """Means [] of values [B] or []."""
-    vectors = [value for value in values if value.shape.rank == 1]
-    means = iter(tf.unstack(tf.reduce_mean(tf.stack(vectors), axis=1), len(vectors))) if vectors else iter(())
-    return [next(means) if value.shape.rank == 1 else value for value in values]
+def _squared_norm(gradient: tf.Tensor) -> tf.Tensor:
+    """The sum of squares [] of a gradient, as a product with ones: XLA's reductions run on one core of a CPU."""
+    rows = tf.reshape(tf.square(gradient), [-1, gradient.shape[-1] if gradient.shape.rank else 1])
+    return tf.reduce_sum(tf.matmul(rows, tf.ones([rows.shape[-1], 1], rows.dtype)))
 
 
 def _penalty(rule: Constraint, statistics: SceneStatistics) -> tf.Tensor:
@@ -104,53 +92,28 @@ def _penalty(rule: Constraint, statistics: SceneStatistics) -> tf.Tensor:
     return penalty
 
 
-def configurable_model(cls: type) -> type:
-    """Registers a Keras model with gin under its whole signature: its own arguments, then those that it hands on.
-
-    gin then knows each setting's name and default; Keras reads the signature too, and gin's wrapper would hide it.
-    """
-    parameters: dict[str, inspect.Parameter] = {}
-    for base in cls.__mro__:
-        if "__init__" not in vars(base):
-            continue
-        own = inspect.signature(base.__init__).parameters  # type: ignore[misc]
-        handed_on = [p for p in own.values() if p.kind is inspect.Parameter.VAR_KEYWORD]
-        parameters = {**{k: p for k, p in own.items() if p not in handed_on}, **parameters}
-        if not handed_on:
-            break
-    signature = inspect.Signature(list(parameters.values()))
-    cls.__init__.__signature__ = signature  # type: ignore[misc]
-    cls = gin.configurable(cls)
-    cls.__init__.__signature__ = signature  # type: ignore[misc]
-    return cls
-
-
-class BoundModel(keras.Model):
+class BoundModel(keras.Model, metaclass=abc.ABCMeta):
     """What models share that maximize a bound: the step, its metrics, and what happens where it isn't finite.
 
-    Learning goes through Keras: `compile(optimizer)` and `fit` on batches
-    `{"image": float32 [B, H, W, 1], "count": int32 [B] (optional)}`; only metrics look at the count.
+    Learning goes through Keras: `compile(optimizer)` with any Keras optimizer and `fit` on batches
+    `{"image": float32 [B, H, W, C], "count": int32 [B] (optional)}`; only metrics look at the count.
 
-    A subclass has `seed` and `estimator`, makes its weights and `step`, calls `_prepare_training` and overrides
-    `_score`.
+    A subclass overrides `score`, and calls `_prepare_training` at the end of its constructor.
 
     Attributes:
         finds_objects: whether `infer` and `sample` return counts and boxes.
+        canvas_size: (H, W) in pixels.
+        channels: C.
+        seed: of training's randomness and of the initial weights.
         constraints: the declared knowledge, a tuple of `Constraint`.
         step: int64 variable, training steps taken; the randomness of a step is a function of (seed, step).
         skipped_steps, skipped_in_a_row: int64 variables, steps that changed nothing because of a non-finite number.
     """
 
     finds_objects: bool
+    canvas_size: tuple[int, int]
+    channels: int
     seed: int
-    estimator: str
-    step: keras.Variable
-    train_function: Any  # Keras's
-
-    def _counter(self, name: str) -> keras.Variable:
-        return self.add_weight(
-            shape=(), dtype="int64", initializer="zeros", trainable=False, name=name
-        )
 
     def _prepare_training(
         self, fields: Sequence[str], constraints: Sequence[Constraint], clipnorm: float | None
@@ -158,7 +121,7 @@ class BoundModel(keras.Model):
         """Makes what training counts and reports.
 
         Args:
-            fields: names of the bound's terms, in the order of `_score`.
+            fields: names of the bound's terms, in the order of `score`.
             constraints: the knowledge that training enforces.
             clipnorm: bound of each variable's gradient norm, None for no bound.
         """
@@ -166,8 +129,10 @@ class BoundModel(keras.Model):
             check_positive(f"{type(self).__name__}.clipnorm", clipnorm)
         self.constraints = tuple(constraints)
         self.clipnorm = clipnorm
-        self.skipped_steps = self._counter("skipped_steps")
-        self.skipped_in_a_row = self._counter("skipped_in_a_row")
+        self.step, self.skipped_steps, self.skipped_in_a_row = (
+            self.add_weight(shape=(), dtype="int64", initializer="zeros", trainable=False, name=name)
+            for name in ("step", "skipped_steps", "skipped_in_a_row")
+        )
         self._count_of_terms = len(fields)
         self._term_names = (
             *(f"{field}_nats" for field in fields),
@@ -175,30 +140,73 @@ class BoundModel(keras.Model):
             "gradients",
         )
         self._nonfinite = self.add_weight(
-            shape=(len(self._term_names),), dtype="bool", trainable=False, name="nonfinite"
+            shape=(len(self._term_names),), dtype="bool", initializer="zeros", trainable=False, name="nonfinite"
         )
         self._means = _Means(("loss", "negative_elbo_nats", *self._term_names[:-1], "count_accuracy"))
 
-    def _score(
-        self, images: tf.Tensor, seed: tf.Tensor, estimator: str, **noise_options: str
+    @abc.abstractmethod
+    def score(
+        self, images: tf.Tensor, noise: Any, seed: tf.Tensor, training: bool
     ) -> tuple[Sequence[tf.Tensor], SceneStatistics | None]:
-        """The bound's terms, float [B] each, whose sum is -ELBO; and what the constraints look at.
+        """The bound's terms, and what the constraints look at.
 
         Args:
-            images: float32 [B, H, W].
-            seed: int32 [2].
-            estimator: "enumerate" or "concrete".
-            **noise_options: of the random generator.
+            images: float32 [B, H, W, C].
+            noise: as `draw_noise` gives it.
+            seed: int32 [2], of all other randomness.
+            training: whether the bound is that which training maximizes, else the exact one.
+
+        Returns:
+            float [B] each, in nats, whose sum is -ELBO; and the statistics, None where there are no objects.
         """
-        raise NotImplementedError
+
+    @abc.abstractmethod
+    def draw_noise(self, batch_size: tf.Tensor, seed: tf.Tensor, algorithm: str = "philox") -> Any:
+        """Standard normal draws for `score`, a structure of float32 [B, ...].
+
+        Args:
+            batch_size: int32 [], B.
+            seed: int32 [2].
+            algorithm: of the random generator, see `tf.random.Algorithm`.
+        """
+
+    def objective(self, images: Any, seed: Any) -> Any:
+        """The exact bound's terms, with one sample of the continuous latents.
+
+        Args:
+            images: [B, H, W, C]; float in [0, 1] or uint8.
+            seed: int32 [2].
+
+        Returns:
+            Terms, float32 [B] each, in nats.
+
+        Raises:
+            ValueError, TypeError: images of another shape, size, dtype or range.
+        """
+        images = self._checked(images)
+        noise_seed, other_seed = tf.unstack(tf.random.split(tf.convert_to_tensor(seed, tf.int32), 2))
+        return self.score(images, self.draw_noise(tf.shape(images)[0], noise_seed), other_seed, training=False)[0]
+
+    def _checked(self, images: Any) -> tf.Tensor:
+        """Images as float32, looked through; symbolic tensors are taken as they are."""
+        if not tf.is_symbolic_tensor(images):
+            images = check_images(images, self.canvas_size, channels=self.channels)
+        return tf.convert_to_tensor(images, tf.float32)
 
     def _loss(
-        self, images: tf.Tensor, seed: tf.Tensor, estimator: str, **noise_options: str
+        self, data: dict[str, Any], seed: tf.Tensor, training: bool
     ) -> tuple[tf.Tensor, dict[str, tf.Tensor], SceneStatistics | None]:
         """The loss, and what it is made of by name: batch means in nats, penalties unweighted."""
-        terms, statistics = self._score(images, seed, estimator, **noise_options)
+        images = data["image"]
+        # XLA runs Threefry 15 times as fast as Philox on a CPU; TensorFlow's own CPU kernels know only Philox.
+        algorithm = "threefry" if self.jit_compile and not tf.executing_eagerly() else "philox"
+        noise_seed, other_seed = tf.unstack(tf.random.split(seed, 2))
+        noise = data.get("noise")
+        if noise is None:
+            noise = self.draw_noise(tf.shape(images)[0], noise_seed, algorithm)
+        terms, statistics = self.score(images, noise, other_seed, training)
         penalties = [] if statistics is None else [_penalty(rule, statistics) for rule in self.constraints]
-        means = _batch_means([*terms, *penalties])
+        means = [tf.reduce_mean(value) for value in (*terms, *penalties)]
         strengths = [1.0] * len(terms) + [rule.strength_at(self.step) for rule in self.constraints]
         loss = tf.add_n([weight * mean for weight, mean in zip(strengths, means, strict=True)])
         return loss, dict(zip(self._term_names, means, strict=False)), statistics
@@ -206,18 +214,9 @@ class BoundModel(keras.Model):
     # Training.
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
-        """As in Keras.  The optimizer's variables are made here: made in the first step, it would be traced twice.
-
-        Raises:
-            ValueError: the optimizer's learning rate is a schedule, which a step that isn't finite couldn't set to 0.
-        """
+        """As in Keras.  The optimizer's variables are made here: made in the first step, it would be traced twice."""
         super().compile(*args, **kwargs)
         if self.optimizer is not None:
-            if not hasattr(self.optimizer.learning_rate, "assign"):
-                raise ValueError(
-                    "the optimizer's learning rate must be a number, got a Keras schedule; a callback that assigns "
-                    "optimizer.learning_rate before each batch does the same (as asr_tf.training.callbacks.Schedule)."
-                )
             self.optimizer.build(self.trainable_variables)
 
     @property
@@ -239,89 +238,56 @@ class BoundModel(keras.Model):
             right = tf.equal(inferred, tf.cast(data["count"], tf.int32))
             values["count_accuracy"] = tf.reduce_mean(tf.cast(right, tf.float32))
         self._means.update_state(values)
-        self._reported = tuple(values)
-        return self._reported_means()
+        return {label: mean for label, mean in self._means.result().items() if label in values}
 
-    def _reported_means(self) -> dict[str, tf.Tensor]:
-        """Means over the epoch so far, of what the last step that was traced reports."""
-        return {label: mean for label, mean in self._means.result().items() if label in self._reported}
-
-    def _step_seed(self) -> tf.Tensor:
-        return tf.stack([tf.cast(self.seed, tf.int32), tf.cast(self.step, tf.int32)])
-
-    def _noise_algorithm(self) -> str:
-        """XLA runs Threefry 15 times as fast as Philox on a CPU; TensorFlow's own CPU kernels know only Philox."""
-        return "threefry" if self.jit_compile and not tf.executing_eagerly() else "philox"
-
-    def train_step(self, data: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    def train_step(self, data: dict[str, Any]) -> dict[str, tf.Tensor]:
         """One optimizer update; changes no weight where the loss or a gradient is not finite.
 
-        (With an optimizer whose steps are its rate times something, such as Adam.  Keras's SGD adds its momentum
-        whatever the rate.)
+        Args:
+            data: a batch; it may hold `noise` in the place of what `draw_noise` would draw.
         """
-        images = data["image"][..., 0]
+        replica = tf.distribute.get_replica_context()
+        number = replica.replica_id_in_sync_group  # 0, or a tensor
+        step = tf.cast(self.step, tf.int32) * replica.num_replicas_in_sync + number
         variables = self.trainable_variables
-        with later() as of_kernels:
-            with tf.GradientTape() as tape:
-                loss, named, statistics = self._loss(
-                    images, self._step_seed(), self.estimator, algorithm=self._noise_algorithm()
-                )
-            known = of_kernels.add_to(tape.gradient(loss, variables), variables)
-        gradients = [
-            tf.zeros_like(variable.value) if gradient is None else gradient  # idle: recurrence with T = 1
-            for gradient, variable in zip(known, variables, strict=True)
-        ]
-        norms = tf.sqrt(_squared_norms(gradients))
+        with tf.GradientTape() as tape:
+            loss, named, statistics = self._loss(data, tf.stack([self.seed, step]), training=True)
+        gradients = tape.gradient(loss, variables, unconnected_gradients="zero")
+        if replica.num_replicas_in_sync > 1:  # what follows is about the batch as a whole
+            loss, *means = replica.all_reduce("MEAN", [loss, *named.values()])
+            named = dict(zip(named, means, strict=True))
+            gradients = replica.all_reduce("MEAN", gradients)
+        norms = tf.sqrt(tf.stack([_squared_norm(gradient) for gradient in gradients]))
         bad = tf.logical_not(tf.math.is_finite([*named.values(), tf.reduce_sum(norms)]))
         skip = tf.reduce_any(bad)
-        self._apply(gradients, norms, skip)
+        bound = np.inf if self.clipnorm is None else self.clipnorm
+        factors = tf.unstack(tf.minimum(1.0, bound / norms), len(gradients))
+        self._apply([gradient * factor for gradient, factor in zip(gradients, factors, strict=True)], skip)
         self._nonfinite.assign(tf.where(skip, bad, self._nonfinite))
         self.step.assign_add(1)
         self.skipped_steps.assign_add(tf.cast(skip, tf.int64))
-        self.skipped_in_a_row.assign(
-            tf.where(skip, self.skipped_in_a_row + 1, tf.zeros([], tf.int64))
-        )
-        self._update_metrics(loss, named, statistics, data)
-        return self._train_logs()
-
-    def _train_logs(self) -> dict[str, tf.Tensor]:
-        """What a training step reports, or the last of several."""
+        self.skipped_in_a_row.assign(tf.where(skip, self.skipped_in_a_row + 1, tf.zeros([], tf.int64)))
         skipped = {"skipped_steps": self.skipped_steps, "skipped_in_a_row": self.skipped_in_a_row}
-        return self._reported_means() | {label: tf.cast(value, tf.float32) for label, value in skipped.items()}
+        logs = self._update_metrics(loss, named, statistics, data)
+        return logs | {label: tf.cast(value, tf.float32) for label, value in skipped.items()}
 
-    def make_train_function(self, force: bool = False) -> None:
-        """As in Keras, but what XLA compiles is all updates of an execution and not one (see `several_updates`)."""
-        known = self.train_function
-        super().make_train_function(force)
-        if self.train_function is known:
-            return
-        compiled = self.jit_compile and not self.run_eagerly
-        alone = self.distribute_strategy.num_replicas_in_sync == 1
-        if compiled and alone and self.steps_per_execution > 1 and type(self).train_step is BoundModel.train_step:
-            self.train_function = several_updates(
-                self.train_step, self._train_logs, self.steps_per_execution, self.train_function
-            )
-
-    def _apply(self, gradients: list[tf.Tensor], norms: tf.Tensor, skip: tf.Tensor) -> None:
-        """Clips and applies gradients; where `skip`, applies zeros at rate zero, which moves nothing.
+    def _apply(self, gradients: list[tf.Tensor], skip: tf.Tensor) -> None:
+        """Applies gradients, the same on every replica; where `skip`, every variable gets back the value that it had.
 
         A conditional would do, but XLA copies every weight to get it through one.
         """
-        bound = np.inf if self.clipnorm is None else self.clipnorm
-        factors = tf.unstack(tf.minimum(1.0, bound / norms), len(gradients))
-        clipped = [
-            tf.where(skip, 0.0, gradient * factor)
-            for gradient, factor in zip(gradients, factors, strict=True)
-        ]
-        rate = tf.identity(self.optimizer.learning_rate)
-        self.optimizer.learning_rate.assign(tf.where(skip, 0.0, rate))
-        self.optimizer.apply(clipped, self.trainable_variables)
-        self.optimizer.learning_rate.assign(rate)
+        changed = [*self.trainable_variables, *self.optimizer.variables]
+        before = [tf.identity(variable) for variable in changed]
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        if replicas > 1:  # Keras sums over them
+            gradients = [gradient / replicas for gradient in gradients]
+        self.optimizer.apply(gradients, self.trainable_variables)
+        for variable, value in zip(changed, before, strict=True):
+            variable.assign(tf.where(skip, value, variable))
 
-    def test_step(self, data: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    def test_step(self, data: dict[str, Any]) -> dict[str, tf.Tensor]:
         """The exact bound (count enumerated, whatever training uses) and penalties of one batch."""
-        seed = tf.stack([tf.cast(self.seed, tf.int32), -1])
-        loss, named, statistics = self._loss(data["image"][..., 0], seed, "enumerate")
+        loss, named, statistics = self._loss(data, tf.constant([self.seed, -1]), training=False)
         return self._update_metrics(loss, named, statistics, data)
 
     def nonfinite_terms(self) -> list[str]:

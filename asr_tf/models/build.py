@@ -16,12 +16,13 @@ __all__ = ["build_model"]
 _KINDS = {"scenes": ASRModel, "vae": ImageVAE}
 
 
-@gin.configurable("model", denylist=["canvas_size", "seed"])
-def build_model(canvas_size: Sequence[int], seed: int, kind: str = "scenes") -> BoundModel:
+@gin.configurable("model", denylist=["canvas_size", "channels", "seed"])
+def build_model(canvas_size: Sequence[int], channels: int, seed: int, kind: str = "scenes") -> BoundModel:
     """The configured model, with initial weights.
 
     Args:
         canvas_size: (H, W) in pixels.
+        channels: C, 1 (grey) or 3 (RGB).
         seed: of the initial weights and of training's randomness.
         kind: "scenes" (`ASRModel`) or "vae" (`ImageVAE`); each has a gin root of its own for the rest.
 
@@ -29,4 +30,4 @@ def build_model(canvas_size: Sequence[int], seed: int, kind: str = "scenes") -> 
         ValueError: an unknown kind.
     """
     check_choice("model.kind", kind, list(_KINDS))
-    return _KINDS[kind](canvas_size=canvas_size, seed=seed)
+    return gin.get_configurable(_KINDS[kind])(canvas_size=canvas_size, channels=channels, seed=seed)

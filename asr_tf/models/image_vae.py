@@ -11,20 +11,22 @@ References:
 
 from __future__ import annotations
 
-import functools
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import gin
 import keras
 import numpy as np
 import tensorflow as tf
+from tensorflow_probability import distributions as tfd
 
-from asr_tf.checks import check_choice, check_images, check_positive, check_range
-from asr_tf.distributions import normal_kl, normal_log_prob
-from asr_tf.fast.memory import keep_freed_memory
-from asr_tf.imaging.observation import OBSERVATION_MODELS, negative_log_likelihood
-from asr_tf.models.bound_model import BoundModel, configurable_model
-from asr_tf.networks.autoencoder import ImageDecoder, ImageEncoder
+from asr_tf.checks import CHANNELS, check_choice, check_positive, check_range, check_whole
+from asr_tf.distributions import normal
+from asr_tf.imaging.observation import BernoulliPixels, Observation
+from asr_tf.models.bound_model import BoundModel, initial_weights_from
+from asr_tf.models.parts import described, made_again
+from asr_tf.networks.layers import Perceptron
 
 __all__ = ["ImageVAE", "VAETerms"]
 
@@ -46,37 +48,35 @@ class VAETerms(NamedTuple):
         return self.nll + self.kl_what
 
 
-@configurable_model
+@gin.register
+@keras.saving.register_keras_serializable(package="asr_tf")
 class ImageVAE(BoundModel):
     """q(z | x) and p(x | z) with one vector z ~ N(0, I) an image."""
 
     finds_objects = False
-    estimator = "enumerate"  # there is nothing to enumerate
 
     def __init__(
         self,
         *,
         canvas_size: Sequence[int] = (50, 50),
+        channels: int = 1,
         what_size: int = 50,
         encoder_units: Sequence[int] = (512, 256),
         decoder_units: Sequence[int] = (256, 512),
-        observation: str = "bernoulli",
-        observation_scale: float = 0.3,
-        background: float = 1e-6,
+        observation: Observation | None = None,
         initial_brightness: float = 0.1,
         clipnorm: float | None = 1.0,
         seed: int = 0,
         name: str = "vae",
     ):
-        """Initializes the model; settings as those of `ASRModel` of the same names.
+        """Initializes the model; settings as those of `ASRModel` and its parts of the same names.
 
         Args:
             canvas_size: (H, W) in pixels.
+            channels: C, 1 (grey) or 3 (RGB).
             what_size: Z.
             encoder_units, decoder_units: hidden widths between image and vector, and back.
-            observation: "bernoulli" or "gaussian".
-            observation_scale: standard deviation of the Gaussian, in units of the pixel range [0, 1].
-            background: least Bernoulli mean of a pixel.
+            observation: how the decoded canvas becomes an image; None for `BernoulliPixels()`.
             initial_brightness: where the decoder's pixels start, in (0, 1).
             clipnorm: bound of each variable's gradient norm, None for no bound.
             seed: of training's randomness and of the initial weights.
@@ -88,71 +88,72 @@ class ImageVAE(BoundModel):
         super().__init__(name=name)
         if len(canvas_size) != 2:
             raise ValueError(f"ImageVAE.canvas_size must be (H, W), got {canvas_size!r}.")
-        for label, value in (
-            ("canvas_size", min(canvas_size)),
-            ("what_size", what_size),
-            ("observation_scale", observation_scale),
-        ):
-            check_positive(f"ImageVAE.{label}", value)
-        check_range("ImageVAE.background", background, 1e-6, 0.5)
+        for i, size in enumerate(canvas_size):
+            check_whole(f"ImageVAE.canvas_size[{i}]", size)
+        check_choice("ImageVAE.channels", channels, list(CHANNELS))
+        check_whole("ImageVAE.what_size", what_size)
         check_range("ImageVAE.initial_brightness", initial_brightness, 1e-4, 1.0 - 1e-4)
-        check_choice("ImageVAE.observation", observation, OBSERVATION_MODELS)
         self.canvas_size = (int(canvas_size[0]), int(canvas_size[1]))
-        self.what_size, self.seed = what_size, seed
-        self._nll = functools.partial(
-            negative_log_likelihood, observation=observation, background=background, scale=observation_scale
-        )
-        keep_freed_memory()
-        keras.utils.set_random_seed(seed)
-        self.encoder = ImageEncoder(self.canvas_size, tuple(encoder_units), what_size, "encoder")
-        self.decoder = ImageDecoder(
-            what_size, tuple(decoder_units), self.canvas_size, initial_brightness, "decoder"
-        )
-        self.step = self._counter("step")
-        self.built = True
+        self.channels, self.what_size, self.seed = channels, what_size, seed
+        self.encoder_units, self.decoder_units = tuple(encoder_units), tuple(decoder_units)
+        self.initial_brightness = initial_brightness
+        self.observation = BernoulliPixels() if observation is None else observation
+        pixels = math.prod(self.canvas_size) * channels
+        start = math.log(initial_brightness / (1.0 - initial_brightness))
+        with initial_weights_from(seed):
+            self.encoder = Perceptron([pixels, *encoder_units, 2 * what_size], "softplus", "encoder")
+            self.decoder = Perceptron([what_size, *decoder_units, pixels], "softplus", "decoder", start)
         self._prepare_training(VAETerms._fields, (), clipnorm)
+        self.built = True
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments of the constructor as plain data."""
+        names = ("canvas_size", "channels", "what_size", "encoder_units", "decoder_units", "initial_brightness")
+        own = {key: getattr(self, key) for key in (*names, "clipnorm", "seed", "name")}
+        return own | {"observation": described(self.observation)}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> ImageVAE:
+        """See `get_config`."""
+        return cls(**config | {"observation": made_again(Observation, config["observation"])})
 
     def description(self) -> dict[str, Any]:
         """What the report tells of the model."""
         return {"kind": "vae", "what_size": self.what_size}
 
-    def _score(
-        self, images: tf.Tensor, seed: tf.Tensor, estimator: str, **noise_options: str
-    ) -> tuple[VAETerms, None]:
-        loc, log_scale = self.encoder(images)
-        algorithm = noise_options.get("algorithm", "philox")
-        noise = tf.random.stateless_normal(tf.shape(loc), seed, alg=algorithm)
-        canvas = self.decoder(loc + tf.exp(log_scale) * noise)
-        kl = tf.reduce_sum(normal_kl(loc, log_scale, 0.0, 0.0), axis=-1)
-        return VAETerms(self._nll(images, canvas), kl), None
+    def _posterior(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Mean and log standard deviation of the vector, float32 [B, Z] each."""
+        flat = tf.reshape(images, [-1, math.prod(images.shape[1:])])
+        loc, log_scale = tf.split(tf.cast(self.encoder(flat), tf.float32), 2, axis=-1)
+        return loc, log_scale
 
-    def objective(self, images: Any, seed: Any, estimator: str | None = None) -> VAETerms:
-        """The bound's terms, with one sample of the vector.
+    def _canvas(self, code: tf.Tensor) -> tf.Tensor:
+        """What a vector [B, Z] looks like, float32 [B, H, W, C] in (0, 1)."""
+        pixels = tf.sigmoid(tf.cast(self.decoder(code), tf.float32))
+        return tf.reshape(pixels, [-1, *self.canvas_size, self.channels])
 
-        Args:
-            images: float32 [B, H, W, 1] in [0, 1].
-            seed: int32 [2].
-            estimator: there for models that have several.
+    def _prior(self) -> tfd.Distribution:
+        return normal(tf.zeros([self.what_size]), tf.zeros([self.what_size]))
 
-        Returns:
-            Terms, float32 [B] each, in nats.
-        """
-        images = tf.convert_to_tensor(images, tf.float32)[..., 0]
-        return self._score(images, tf.convert_to_tensor(seed, tf.int32), self.estimator)[0]
+    def draw_noise(self, batch_size: tf.Tensor, seed: tf.Tensor, algorithm: str = "philox") -> tf.Tensor:
+        """See `BoundModel.draw_noise`: float32 [B, Z]."""
+        return tf.random.stateless_normal([batch_size, self.what_size], seed, alg=algorithm)
 
-    def _checked(self, images: Any) -> tf.Tensor:
-        if not tf.is_symbolic_tensor(images):
-            images = check_images(images, self.canvas_size)
-        return tf.convert_to_tensor(images, tf.float32)[..., 0]
+    def score(self, images: tf.Tensor, noise: tf.Tensor, seed: tf.Tensor, training: bool) -> tuple[VAETerms, None]:
+        """See `BoundModel.score`."""
+        loc, log_scale = self._posterior(images)
+        canvas = self._canvas(loc + tf.exp(log_scale) * noise)
+        kl = tfd.kl_divergence(normal(loc, log_scale), self._prior())
+        return VAETerms(-self.observation(canvas).log_prob(images), kl), None
 
     def infer(self, images: Any) -> dict[str, tf.Tensor]:
         """Deterministic inference: the mode of the vector.
 
         Args:
-            images: [B, H, W, 1]; float in [0, 1] or uint8.
+            images: [B, H, W, C]; float in [0, 1] or uint8.
 
         Returns:
-            `z_what` float32 [B, Z]; `reconstruction` [B, H, W, 1] in [0, 1].
+            `z_what` float32 [B, Z]; `reconstruction` [B, H, W, C] in [0, 1].
 
         Raises:
             ValueError, TypeError: images of another shape, size, dtype or range.
@@ -161,8 +162,8 @@ class ImageVAE(BoundModel):
 
     @tf.function(reduce_retracing=True, autograph=False)
     def _infer(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        code, _ = self.encoder(images)
-        return {"z_what": code, "reconstruction": self.decoder(code)[..., tf.newaxis]}
+        code, _ = self._posterior(images)
+        return {"z_what": code, "reconstruction": self._canvas(code)}
 
     def sample(self, num_samples: Any, seed: Any) -> dict[str, tf.Tensor]:
         """New images from the prior; the same seed gives the same images.
@@ -172,20 +173,20 @@ class ImageVAE(BoundModel):
             seed: int32 [2].
 
         Returns:
-            `images` float32 [N, H, W, 1] in [0, 1]; `z_what` [N, Z].
+            `images` float32 [N, H, W, C] in [0, 1]; `z_what` [N, Z].
         """
         return self._sample(tf.convert_to_tensor(num_samples, tf.int32), tf.convert_to_tensor(seed, tf.int32))
 
     @tf.function(reduce_retracing=True, autograph=False)
     def _sample(self, num_samples: tf.Tensor, seed: tf.Tensor) -> dict[str, tf.Tensor]:
-        code = tf.random.stateless_normal([num_samples, self.what_size], seed)
-        return {"images": self.decoder(code)[..., tf.newaxis], "z_what": code}
+        code = self._prior().sample(num_samples, seed=seed)
+        return {"images": self._canvas(code), "z_what": code}
 
     def log_likelihood(self, images: Any, num_particles: int, seed: Any) -> tf.Tensor:
         """Importance-weighted lower bound of log p(x).
 
         Args:
-            images: [B, H, W, 1]; float in [0, 1] or uint8.
+            images: [B, H, W, C]; float in [0, 1] or uint8.
             num_particles: K, 1 or more.
             seed: int32 [2].
 
@@ -206,13 +207,14 @@ class ImageVAE(BoundModel):
     def _log_likelihood(
         self, images: tf.Tensor, num_particles: tf.Tensor, seed: tf.Tensor
     ) -> tf.Tensor:
-        loc, log_scale = self.encoder(images)
+        loc, log_scale = self._posterior(images)
+        posterior, prior = normal(loc, log_scale), self._prior()
 
         def particle(total: tf.Tensor, k: tf.Tensor) -> tf.Tensor:
-            noise = tf.random.stateless_normal(tf.shape(loc), tf.stack([seed[0], seed[1] + k]))
+            noise = self.draw_noise(tf.shape(images)[0], tf.stack([seed[0], seed[1] + k]))
             code = loc + tf.exp(log_scale) * noise
-            ratio = normal_log_prob(code, 0.0, 0.0) - normal_log_prob(code, loc, log_scale)
-            weight = tf.reduce_sum(ratio, axis=-1) - self._nll(images, self.decoder(code))
+            log_likelihood = self.observation(self._canvas(code)).log_prob(images)
+            weight = prior.log_prob(code) - posterior.log_prob(code) + log_likelihood
             return tf.reduce_logsumexp(tf.stack([total, weight]), axis=0)
 
         total = tf.foldl(

@@ -7,11 +7,12 @@ pairs, places and steps; it is learned from few scenes, and as sharp as the scen
 
 from __future__ import annotations
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from asr_tf.distributions import cell_centres
+from asr_tf.networks.contracts import Network
+from asr_tf.scene import SceneSpec
 
 __all__ = ["PairPlacement"]
 
@@ -24,25 +25,29 @@ _GAIN = 10.0
 _WIDE = 2.0
 
 
-class PairPlacement(keras.layers.Layer):
+class PairPlacement(Network):
     """Log-weights of the cells of a grid given one earlier window.
 
     The potential is -sum_k c_k [distance < d_k] with soft brackets.  As max(a, b) < d where both are, a bracket is the
     product of one factor a row and one a column, and the sum over k a small matrix product.
-
-    Args:
-        canvas_size: (H, W) in pixels.
-        grid_size: g cells along each axis.
-        name: Keras name.
     """
 
-    def __init__(self, canvas_size: tuple[int, int], grid_size: int, name: str = "placement"):
+    def __init__(self, grid_size: int, name: str = "placement"):
+        """Initializes the potential.
+
+        Args:
+            grid_size: g cells along each axis.
+            name: Keras name.
+        """
         super().__init__(name=name, autocast=False)
-        self.canvas_size, self.grid_size = tuple(canvas_size), grid_size
+        self.grid_size = grid_size
+
+    def build(self, spec: SceneSpec) -> None:
+        """See `Network.build`."""
+        super().build(spec)
         self.heights = self.add_weight(
             shape=(len(_DISTANCES),), initializer="zeros", dtype="float32", name="heights"
         )
-        self.built = True
 
     def call(self, shift_latent: tf.Tensor, scale_latent: tf.Tensor) -> tf.Tensor:
         """Weights by one window.
@@ -54,7 +59,7 @@ class PairPlacement(keras.layers.Layer):
         Returns:
             float32 [..., g, g], nats, rows along y.
         """
-        height, width = self.canvas_size
+        height, width = self.spec.canvas_size
         shorter = float(min(height, width))
         # A side in canvas units, along x and y.
         sides = 2.0 * tf.sigmoid(scale_latent) * tf.constant([shorter / width, shorter / height])
@@ -75,7 +80,7 @@ class PairPlacement(keras.layers.Layer):
         Returns:
             float32 [..., 1], from 0 to 2; 2 where no window is near.
         """
-        height, width = self.canvas_size
+        height, width = self.spec.canvas_size
         sides = float(min(height, width)) * tf.sigmoid(earlier[..., 2])
         away = tf.abs(tf.tanh(shift_latent)[..., tf.newaxis, :] - tf.tanh(earlier[..., :2]))
         distance = tf.reduce_max(away * tf.constant([0.5 * width, 0.5 * height]), axis=-1)

@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 
 from absl import app, flags, logging
 
+from asr_tf import fast
 from asr_tf.fast import compile_cache
 from asr_tf.runs import configuration
 
@@ -91,6 +92,7 @@ def launch(
     def guarded(_: Sequence[str]) -> None:
         try:
             with compile_cache.kept_programs():
+                fast.tune_process()
                 _import_tensorflow()
                 if quiet:
                     logging.set_verbosity(logging.ERROR)

@@ -43,7 +43,7 @@ __all__ = [
 _REGISTERING_MODULES = (
     "asr_tf.constraints",
     "asr_tf.data",
-    "asr_tf.models.build",
+    "asr_tf.models",
     "asr_tf.runs.evaluate",
     "asr_tf.training.fit",
 )

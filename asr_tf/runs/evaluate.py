@@ -26,11 +26,11 @@ import tensorflow_probability as tfp
 from absl import logging
 
 from asr_tf import checks
-from asr_tf.evaluation import plots
-from asr_tf.fast import compile_cache
 from asr_tf.constraints import Constraint
 from asr_tf.data import DataSource, Scenes, has_own_splits
+from asr_tf.evaluation import plots
 from asr_tf.evaluation.measurement import measure, validation_metrics
+from asr_tf.fast import compile_cache
 from asr_tf.runs.run_folder import RunFolder, restore_model, write_whole
 from asr_tf.version import __version__
 

@@ -30,12 +30,15 @@ from typing import Any, BinaryIO
 import tensorflow as tf
 from absl import logging
 
+from asr_tf.models import BoundModel, build_model
 from asr_tf.runs import configuration
-from asr_tf.models.bound_model import BoundModel
-from asr_tf.models.build import build_model
+from asr_tf.version import __version__
 
-__all__ = ["Checkpoints", "RunFolder", "RunFolderError", "replacing", "restore_model", "write_whole"]
+__all__ = ["FORMAT", "Checkpoints", "RunFolder", "RunFolderError", "replacing", "restore_model", "write_whole"]
 
+
+FORMAT = 2
+"""Of what a run's folder holds: it changes where a version can't read the runs of the one before."""
 
 # Settings that don't make a run another one: flags decide, or the images' fingerprint, or training doesn't use them.
 _BESIDE = re.compile(r"evaluate\.|data\.path$|train\.(seed|max_minutes|data_dir|manual_dir)$")
@@ -111,6 +114,16 @@ class RunFolder:
                 f"{self.path} holds no run ({' and '.join(missing)} missing); "
                 "give the --workdir of an asr_train that has started."
             )
+        self._check_format(self.read_info())
+
+    def _check_format(self, info: Mapping[str, Any]) -> None:
+        """Raises RunFolderError where another version's run lies in the folder."""
+        if info.get("format") != FORMAT:
+            version = info.get("versions", {}).get("asr_tf", "unknown")
+            raise RunFolderError(
+                f"{self.path} holds a run of asr_tf {version}, whose model {__version__} can't read (nothing was "
+                "changed): use that version for it, or train in another --workdir."
+            )
 
     def parse_config(self) -> None:
         """Replaces the process's gin bindings by the run's, with the modules that its files import."""
@@ -161,6 +174,7 @@ class RunFolder:
         if not any(self.checkpoints.glob("*.index")) or not self.config.is_file():
             return
         info = self.read_info()
+        self._check_format(info)
         old, new = (
             {name: value for name, value in configuration.parse_settings(config).items() if not _BESIDE.match(name)}
             for config in (self.config.read_text(encoding="utf-8"), text)
@@ -310,7 +324,7 @@ def restore_model(workdir: str | os.PathLike[str]) -> tuple[BoundModel, dict[str
     folder.check_is_run()
     info = folder.read_info()
     folder.parse_config()
-    model = build_model(canvas_size=tuple(info["canvas_size"]), seed=info["seed"])
+    model = build_model(canvas_size=tuple(info["canvas_size"]), channels=info["channels"], seed=info["seed"])
     if Checkpoints(folder.checkpoints, model=model).restore() is None:
         raise RunFolderError(f"{folder.path} holds no checkpoint yet; train it first with asr_train.")
     return model, info

@@ -23,10 +23,10 @@ import numpy as np
 
 from asr_tf.checks import check_images
 
-__all__ = ["Client", "Inference", "Scenes", "ServingError"]
+__all__ = ["Client", "DrawnScenes", "FoundScenes", "ServingError"]
 
-# Numbers of one request: images are sent in parts of at most so many pixels, some 20 MB of text.
-_MOST_PIXELS = 2**20
+# Images are sent in parts of at most so many numbers (pixels times channels), some 20 MB of text.
+_MOST_NUMBERS = 2**20
 # What asr_serve takes in one request unless it is told otherwise.
 _MOST_IMAGES = 4096
 
@@ -46,8 +46,8 @@ class ServingError(Exception):
 
 
 @dataclasses.dataclass(frozen=True)
-class Inference:
-    """What `infer` finds in images: B images, at most T objects each, appearance codes of Z numbers.
+class FoundScenes:
+    """What `infer` finds in B images: at most T objects each, with appearance codes of Z numbers.
 
     Attributes:
         count: int32 [B], objects of each image.
@@ -55,7 +55,7 @@ class Inference:
         presence: float32 [B, T], 0 or 1; present objects come first.
         boxes: float32 [B, T, 4], `[ymin, xmin, ymax, xmax]` as fractions of the canvas; zeros for absent objects.
         z_what: float32 [B, T, Z], appearance codes; zeros for absent objects.
-        reconstruction: float32 [B, H, W, 1] in [0, 1].
+        reconstruction: float32 [B, H, W, C] in [0, 1], with the channels of the images: C = 1 is grey, C = 3 is RGB.
     """
 
     count: np.ndarray
@@ -67,13 +67,13 @@ class Inference:
 
 
 @dataclasses.dataclass(frozen=True)
-class Scenes:
-    """Scenes that the model made up.
+class DrawnScenes:
+    """N scenes that `sample` draws from the model's prior.
 
     Attributes:
-        images: float32 [N, H, W, 1] in [0, 1].
+        images: float32 [N, H, W, C] in [0, 1].
         count: int32 [N].
-        presence, boxes, z_what: as in `Inference`.
+        presence, boxes, z_what: as in `FoundScenes`.
     """
 
     images: np.ndarray
@@ -127,26 +127,26 @@ class Client:
             self._path += f"/labels/{quote(label, safe='')}"
         self._local = threading.local()
 
-    def infer(self, images: Any) -> Inference:
+    def infer(self, images: Any) -> FoundScenes:
         """Counts, boxes and encodes the objects of images; many images go in several requests.
 
         Args:
-            images: [B, H, W, 1]; uint8, or float in [0, 1].
+            images: [B, H, W, C] of the model's shape, grey (C = 1) or RGB (C = 3); uint8, or float in [0, 1].
 
         Raises:
             ValueError, TypeError: no images of that kind.
-            ServingError: the server refuses them.
+            ServingError: the server refuses them, as images of another size or with other channels than the model's.
             OSError: no server, or no answer in time.
         """
         images = check_images(images)
-        size = min(_MOST_IMAGES, max(1, _MOST_PIXELS // images[0].size))
+        size = min(_MOST_IMAGES, max(1, _MOST_NUMBERS // images[0].size))
         starts = range(0, len(images), size)
         answers = [self.predict("serving_default", {"images": images[start : start + size]}) for start in starts]
-        parts = [_arrays(outputs, Inference) for outputs in answers]
-        return Inference(**{name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
+        parts = [_arrays(outputs, FoundScenes) for outputs in answers]
+        return FoundScenes(**{name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
 
-    def sample(self, num_samples: int, seed: Sequence[int], num_objects: int = -1) -> Scenes:
-        """Makes up scenes; the same seed gives the same scenes.
+    def sample(self, num_samples: int, seed: Sequence[int], num_objects: int = -1) -> DrawnScenes:
+        """Draws scenes from the prior; the same seed gives the same scenes.
 
         Args:
             num_samples: how many.
@@ -157,13 +157,13 @@ class Client:
             ServingError, OSError: as for `infer`.
         """
         inputs = {"num_samples": num_samples, "seed": list(seed), "num_objects": num_objects}
-        return Scenes(**_arrays(self.predict("sample", inputs), Scenes))
+        return DrawnScenes(**_arrays(self.predict("sample", inputs), DrawnScenes))
 
     def log_likelihood(self, images: Any, num_particles: int, seed: Sequence[int]) -> np.ndarray:
         """Importance-weighted lower bound of each image's log-likelihood.
 
         Args:
-            images: [B, H, W, 1]; uint8, or float in [0, 1].
+            images: as for `infer`.
             num_particles: 1 or more; the bound grows with them.
             seed: two integers.
 
@@ -177,7 +177,7 @@ class Client:
         return _single(self.predict("log_likelihood", inputs), "log_likelihood")
 
     def render(self, z_what: Any, boxes: Any, presence: Any) -> np.ndarray:
-        """Draws scenes from their objects, such as those of `infer` after some were moved, removed or swapped.
+        """Redraws scenes from their objects, such as those of `infer` after some were moved, removed or swapped.
 
         Args:
             z_what: float [B, T, Z], appearance codes.
@@ -185,7 +185,7 @@ class Client:
             presence: float [B, T], 0 or 1.
 
         Returns:
-            float32 [B, H, W, 1] in [0, 1].
+            float32 [B, H, W, C] in [0, 1].
 
         Raises:
             ServingError, OSError: as for `infer`.
@@ -293,7 +293,7 @@ class Client:
             raise
 
 
-def _arrays(outputs: Any, kind: type[Inference] | type[Scenes]) -> dict[str, np.ndarray]:
+def _arrays(outputs: Any, kind: type[FoundScenes] | type[DrawnScenes]) -> dict[str, np.ndarray]:
     names = [field.name for field in dataclasses.fields(kind)]
     missing = [name for name in names if not isinstance(outputs, dict) or name not in outputs]
     if missing:

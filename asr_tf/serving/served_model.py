@@ -21,8 +21,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from asr_tf.models.inference import Inference
-from asr_tf.models.scene_model import SceneModel
+from asr_tf import fast
+from asr_tf.models.asr_model import ASRModel
 
 __all__ = ["MOST_PARTICLES", "MOST_SAMPLES", "ServedModel", "to_tflite"]
 
@@ -36,13 +36,13 @@ _MEANINGS = {
     "boxes": "[ymin, xmin, ymax, xmax] as fractions of the canvas, zeros for absent objects",
     "count": "objects in the image",
     "count_probs": "probability of each count, 0 to T",
-    "images": "grey levels from 0 (black) to 1, height before width",
+    "images": "levels from 0 (black) to 1, height before width, grey or RGB",
     "log_likelihood": "importance-weighted lower bound of log p(image), in nats",
     "num_objects": "objects in every scene, 0 to T; -1 draws the count too",
     "num_particles": f"particles of the bound, 1 to {MOST_PARTICLES}",
     "num_samples": f"scenes to draw, 1 to {MOST_SAMPLES}",
     "presence": "1 for a present object, 0 for an absent one; present ones come first",
-    "reconstruction": "the image redrawn from its objects, grey levels from 0 to 1",
+    "reconstruction": "the image redrawn from its objects, levels from 0 to 1",
     "seed": "the same two numbers give the same answer",
     "z_what": "code of each object's appearance, zeros for absent objects",
 }
@@ -56,8 +56,8 @@ class ServedModel(tf.Module):
         served_variables: the weights that they read.
     """
 
-    def __init__(self, model: SceneModel):
-        """Takes the model's weights as they are; after a later training step, take it anew: some of them are copies.
+    def __init__(self, model: ASRModel):
+        """Takes the model, whose weights are saved as they are then.
 
         Args:
             model: of scenes.
@@ -65,11 +65,10 @@ class ServedModel(tf.Module):
         super().__init__(name="asr")
         # The variables, not the model: it would be saved with all that Keras attaches to it.
         self.served_variables = [variable.value for variable in model.variables]
-        self._inference = Inference(model)
         height, width = model.canvas_size
-        images = tf.TensorSpec([None, height, width, 1], tf.float32, "images")
+        images = tf.TensorSpec([None, height, width, model.channels], tf.float32, "images")
         objects = (
-            tf.TensorSpec([None, model.num_steps, model.what_size], tf.float32, "z_what"),
+            tf.TensorSpec([None, model.num_steps, model.spec.what_size], tf.float32, "z_what"),
             tf.TensorSpec([None, model.num_steps, 4], tf.float32, "boxes"),
             tf.TensorSpec([None, model.num_steps], tf.float32, "presence"),
         )
@@ -79,7 +78,7 @@ class ServedModel(tf.Module):
             return tf.TensorSpec(number.shape, number.dtype, name)
 
         def infer(images: tf.Tensor) -> dict[str, tf.Tensor]:
-            return self._inference.infer(_checked_images(images, model))
+            return model.infer(_checked_images(images, model))
 
         def sample(num_samples: tf.Tensor, seed: tf.Tensor, num_objects: tf.Tensor) -> dict[str, tf.Tensor]:
             num_samples = _checked_number("num_samples", num_samples, 1, MOST_SAMPLES)
@@ -87,7 +86,7 @@ class ServedModel(tf.Module):
             return model.sample(num_samples, _checked_shape("seed", seed, [2]), num_objects)
 
         def render(z_what: tf.Tensor, boxes: tf.Tensor, presence: tf.Tensor) -> dict[str, tf.Tensor]:
-            return {"images": self._inference.draw(*_checked_objects(z_what, boxes, presence, model))}
+            return {"images": model.render(*_checked_objects(z_what, boxes, presence, model))}
 
         def log_likelihood(images: tf.Tensor, num_particles: tf.Tensor, seed: tf.Tensor) -> dict[str, tf.Tensor]:
             num_particles = _checked_number("num_particles", num_particles, 1, MOST_PARTICLES)
@@ -139,7 +138,7 @@ class ServedModel(tf.Module):
         tf.saved_model.save(self, os.fspath(folder), signatures=self.signatures(), options=options)
 
 
-def to_tflite(model: SceneModel) -> bytes:
+def to_tflite(model: ASRModel) -> bytes:
     """The signature `infer` as a model for LiteRT, of its own operations only; its input isn't checked.
 
     Args:
@@ -149,10 +148,10 @@ def to_tflite(model: SceneModel) -> bytes:
         The contents of a `.tflite` file.
     """
     module = tf.Module()
-    module.inference = Inference(model, portable=True)
-    images = tf.TensorSpec([None, *model.canvas_size, 1], tf.float32, "images")
-    module.infer = tf.function(lambda images: module.inference.infer(images), input_signature=[images], autograph=False)
-    with tempfile.TemporaryDirectory() as folder:
+    module.served_variables = [variable.value for variable in model.variables]
+    images = tf.TensorSpec([None, *model.canvas_size, model.channels], tf.float32, "images")
+    module.infer = tf.function(model.infer, input_signature=[images], autograph=False)
+    with fast.plain(), tempfile.TemporaryDirectory() as folder:
         tf.saved_model.save(module, folder, signatures={"infer": module.infer})
         return tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=["infer"]).convert()
 
@@ -198,14 +197,14 @@ def _checked_fractions(name: str, values: tf.Tensor) -> tf.Tensor:
     return _after(checks, values)
 
 
-def _checked_images(images: tf.Tensor, model: SceneModel) -> tf.Tensor:
-    return _checked_fractions("images", _checked_shape("images", images, [None, *model.canvas_size, 1]))
+def _checked_images(images: tf.Tensor, model: ASRModel) -> tf.Tensor:
+    return _checked_fractions("images", _checked_shape("images", images, [None, *model.canvas_size, model.channels]))
 
 
 def _checked_objects(
-    z_what: tf.Tensor, boxes: tf.Tensor, presence: tf.Tensor, model: SceneModel
+    z_what: tf.Tensor, boxes: tf.Tensor, presence: tf.Tensor, model: ASRModel
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    z_what = _checked_shape("z_what", z_what, [None, model.num_steps, model.what_size])
+    z_what = _checked_shape("z_what", z_what, [None, model.num_steps, model.spec.what_size])
     boxes = _checked_shape("boxes", boxes, [None, model.num_steps, 4])
     presence = _checked_shape("presence", presence, [None, model.num_steps])
     sizes = [tf.shape(part)[0] for part in (z_what, boxes, presence)]

@@ -20,9 +20,8 @@ import tensorflow as tf
 from asr_tf import checks
 from asr_tf.data import DataSource, Scenes, training_dataset
 from asr_tf.evaluation import tiles
-from asr_tf.fast.optimizer import PackedAdam
-from asr_tf.models.build import build_model
-from asr_tf.runs import configuration
+from asr_tf.models import build_model
+from asr_tf.runs import configuration, run_folder
 from asr_tf.runs.evaluate import validation_metrics
 from asr_tf.runs.run_folder import Checkpoints, RunFolder
 from asr_tf.training import callbacks
@@ -103,14 +102,14 @@ def train(
         scenes = DataSource().load("train", data_dir, manual_dir)
         training_scenes, held_out = _split(scenes, validation_size, batch_size)
         _check_canvas(training_scenes)
-        model = build_model(canvas_size=training_scenes.canvas_size, seed=seed)
+        model = build_model(canvas_size=scenes.canvas_size, channels=scenes.channels, seed=seed)
         flags = {"seed": seed, "max_minutes": max_minutes}
         config = configuration.merged_config()
         folder.check_same_run(config, flags)
         folder.check_same_images(scenes.canvas_size, scenes.fingerprint())
 
         model.compile(
-            optimizer=PackedAdam(peak_learning_rate, beta_2=adam_beta_2),
+            optimizer=keras.optimizers.Adam(peak_learning_rate, beta_2=adam_beta_2),
             jit_compile=jit_compile,
             steps_per_execution=execution,
         )
@@ -129,11 +128,13 @@ def train(
             **flags,
             "data_dir": data_dir,
             "manual_dir": manual_dir,
-            "canvas_size": list(training_scenes.canvas_size),
+            "canvas_size": list(scenes.canvas_size),
+            "channels": scenes.channels,
             "batch_size": batch_size,
             "images": scenes.fingerprint(),
             "num_training_images": len(training_scenes),
             "module_folders": configuration.imported_module_folders(),
+            "format": run_folder.FORMAT,
             "versions": _versions(),
         }
         if restored is not None and (state.finished.numpy() or (max_minutes is None and state.is_spent(0.0))):
@@ -238,7 +239,7 @@ def _split(scenes: Scenes, validation_size: int, batch_size: int) -> tuple[Scene
 
 
 def _check_canvas(scenes: Scenes) -> None:
-    """Raises ValueError where a canvas size is bound that isn't that of the images, which sets the model's."""
+    """Raises ValueError where a size is bound that isn't that of the images, which set the model's."""
     bound = configuration.bound("ASRModel.canvas_size", scenes.canvas_size)
     if not isinstance(bound, (tuple, list)):
         raise ValueError(f"ASRModel.canvas_size must be (H, W), got {bound!r}.")
@@ -247,6 +248,12 @@ def _check_canvas(scenes: Scenes) -> None:
             f"ASRModel.canvas_size is bound to {tuple(bound)}, but the images are "
             f"{scenes.canvas_size[0]} x {scenes.canvas_size[1]} (height x width): "
             f"bind ASRModel.canvas_size = {scenes.canvas_size}."
+        )
+    channels = configuration.bound("ASRModel.channels", scenes.channels)
+    if channels != scenes.channels:
+        raise ValueError(
+            f"ASRModel.channels is bound to {channels!r}, but the images have {scenes.channels} "
+            f"({checks.CHANNELS[scenes.channels]}): bind ASRModel.channels = {scenes.channels}."
         )
 
 

@@ -1,7 +1,7 @@
-"""What flows through the batch pipeline: blocks of images, what was inferred of them, and what was refused.
+"""What flows through the batch pipeline: chunks of images, what was inferred of them, and what was refused.
 
-A block is one element for Beam, so that its cost for each element is paid once in some hundred images.  N is the number
-of images in a block; H, W and T are those of the model.
+A chunk is one element for Beam, so that its cost for each element is paid once in some hundred images.  N is the number
+of images in a chunk; H, W, C and T are those of the model.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 __all__ = ["CHUNK_SIZE", "Chunk", "ModelSpec", "Predictions", "Refusal"]
 
 CHUNK_SIZE = 256
-"""Images in a full block: where the rate of inference no longer grows with the batch."""
+"""Images in a full chunk: where the rate of inference no longer grows with the batch."""
 
 
 class ModelSpec(NamedTuple):
@@ -23,12 +23,12 @@ class ModelSpec(NamedTuple):
 
     Attributes:
         path: folder of the SavedModel, local or of any file system that TensorFlow reads.
-        canvas_size: (H, W), pixels.
+        image_shape: (H, W, C), pixels and channels; C = 1 is grey, and C = 3 is RGB.
         num_steps: T, the most objects in a scene.
     """
 
     path: str
-    canvas_size: tuple[int, int]
+    image_shape: tuple[int, int, int]
     num_steps: int
 
 
@@ -57,7 +57,7 @@ class Chunk:
     Attributes:
         files: the file of each image, N names.
         records: int64 [N], the index of each image in its file.
-        images: uint8 in [0, 255] or float32 in [0, 1], [N, H, W, 1].
+        images: uint8 in [0, 255] or float32 in [0, 1], [N, H, W, C].
     """
 
     files: list[str]
@@ -74,7 +74,7 @@ class Chunk:
 
 @dataclasses.dataclass(frozen=True)
 class Predictions:
-    """What was inferred of the images of a block.
+    """What was inferred of the images of a chunk.
 
     Attributes:
         files: as in `Chunk`.

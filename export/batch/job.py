@@ -17,9 +17,9 @@ from apache_beam.io.filesystem import BeamIOError
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from apache_beam.runners.runner import PipelineState
-from asr_tf.export.batch import pipeline as steps
+from asr_tf.export.batch import pipeline
 from asr_tf.export.batch.chunks import ModelSpec
-from asr_tf.export.batch.inference import inspect_model
+from asr_tf.export.batch.model_handler import inspect_model
 
 from asr_tf.export import artifact
 
@@ -105,13 +105,13 @@ def run(
     """
     _check_patterns(patterns)
     _check_output(output)
-    pipeline = beam.Pipeline(options=options)
-    steps.build(pipeline, patterns, model, output, output_format)
-    result = pipeline.run()
+    beam_pipeline = beam.Pipeline(options=options)
+    pipeline.build(beam_pipeline, patterns, model, output, output_format)
+    result = beam_pipeline.run()
     state = result.wait_until_finish()
     if state not in (None, PipelineState.DONE):
         raise RuntimeError(f"the job ended as {state}.")
-    return steps.numbers(result)
+    return pipeline.written_and_refused(result)
 
 
 def _check_patterns(patterns: Sequence[str]) -> None:
@@ -125,7 +125,7 @@ def _check_patterns(patterns: Sequence[str]) -> None:
 
 
 def _check_output(output: str) -> None:
-    for prefix in (steps.RESULT_PREFIX, steps.REFUSED_PREFIX):
+    for prefix in (pipeline.RESULT_PREFIX, pipeline.REFUSED_PREFIX):
         try:
             (match,) = FileSystems.match([f"{output}/{prefix}-*"], limits=[1])
         except (BeamIOError, ValueError) as error:

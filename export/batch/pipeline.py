@@ -1,6 +1,6 @@
-r"""The pipeline: match files, read blocks of images, infer, write rows, and write what was refused.
+r"""The pipeline: match files, read chunks of images, infer, write rows, and write what was refused.
 
-    patterns -> groups of files -> blocks of images -> predictions -> rows
+    patterns -> groups of files -> chunks of images -> predictions -> rows
                                           \_______________\_________ refusals
 
 Names of files are spread over the workers; from there to a row everything happens in one place, so that no image
@@ -19,9 +19,9 @@ from apache_beam.ml.inference.base import PredictionResult, RunInference
 from apache_beam.pvalue import TaggedOutput
 from asr_tf.export.batch import reading, writing
 from asr_tf.export.batch.chunks import CHUNK_SIZE, Chunk, ModelSpec, Predictions, Refusal
-from asr_tf.export.batch.inference import SceneHandler
+from asr_tf.export.batch.model_handler import SavedModelHandler
 
-__all__ = ["FORMATS", "REFUSED_PREFIX", "RESULT_PREFIX", "build", "numbers"]
+__all__ = ["FORMATS", "REFUSED_PREFIX", "RESULT_PREFIX", "build", "written_and_refused"]
 
 FORMATS = ("parquet", "tfrecord")
 RESULT_PREFIX = "objects"
@@ -55,10 +55,10 @@ def build(
         | "Match" >> beam.FlatMap(_match)
         | "Spread" >> beam.Reshuffle()
     )
-    read = groups | "Read" >> beam.ParDo(_Read(model.canvas_size)).with_outputs(_REFUSED, main=_WRITTEN)
+    read = groups | "Read" >> beam.ParDo(_Read(model.image_shape)).with_outputs(_REFUSED, main=_WRITTEN)
     inferred = (
         read[_WRITTEN]
-        | "Infer" >> RunInference(SceneHandler(model.path))
+        | "Infer" >> RunInference(SavedModelHandler(model.path))
         | "Separate" >> beam.ParDo(_Separate()).with_outputs(_REFUSED, main=_WRITTEN)
     )
     _write(inferred[_WRITTEN], model.num_steps, f"{output}/{RESULT_PREFIX}", output_format)
@@ -71,7 +71,7 @@ def build(
     )
 
 
-def numbers(result: Any) -> tuple[int, int]:
+def written_and_refused(result: Any) -> tuple[int, int]:
     """How many images were written and how many images or files refused, from the result of a pipeline that ended."""
     counters = result.metrics().query(beam.metrics.MetricsFilter().with_namespace(_NAMESPACE))["counters"]
     found = {counter.key.metric.name: counter.result or 0 for counter in counters}
@@ -98,14 +98,14 @@ def _match(patterns: list[str]) -> Iterator[list[str]]:
 
 
 class _Read(beam.DoFn):
-    """Groups of files to blocks of images."""
+    """Groups of files to chunks of images."""
 
-    def __init__(self, canvas_size: tuple[int, int]) -> None:
+    def __init__(self, image_shape: tuple[int, int, int]) -> None:
         super().__init__()
-        self._canvas_size = canvas_size
+        self._image_shape = image_shape
 
     def process(self, element: list[str]) -> Iterator[Chunk | TaggedOutput]:
-        for part in reading.read_chunks(element, self._canvas_size):
+        for part in reading.read_chunks(element, self._image_shape):
             yield TaggedOutput(_REFUSED, part) if isinstance(part, Refusal) else part
 
 

@@ -18,31 +18,31 @@ def table_schema(num_steps: int) -> pa.Schema:
     Args:
         num_steps: T.
     """
-    numbers = pa.float32()
+    real = pa.float32()
     return pa.schema(
         [
             pa.field("file", pa.string(), nullable=False),
             pa.field("record", pa.int64(), nullable=False),
             pa.field("count", pa.int32(), nullable=False),
-            pa.field("count_probs", pa.list_(numbers, num_steps + 1), nullable=False),
-            pa.field("boxes", pa.list_(pa.list_(numbers, 4), num_steps), nullable=False),
-            pa.field("scores", pa.list_(numbers, num_steps), nullable=False),
+            pa.field("count_probs", pa.list_(real, num_steps + 1), nullable=False),
+            pa.field("boxes", pa.list_(pa.list_(real, 4), num_steps), nullable=False),
+            pa.field("scores", pa.list_(real, num_steps), nullable=False),
         ]
     )
 
 
 def to_table(predictions: Sequence[Predictions], num_steps: int) -> pa.Table:
-    """Blocks of predictions as one table, see `table_schema`.
+    """Predictions of several chunks as one table, see `table_schema`.
 
     Args:
-        predictions: one or more blocks.
+        predictions: of one chunk or more.
         num_steps: T.
     """
     joined = {
-        name: np.concatenate([getattr(block, name) for block in predictions])
+        name: np.concatenate([getattr(part, name) for part in predictions])
         for name in ("records", "count", "count_probs", "boxes", "scores")
     }
-    files = [file for block in predictions for file in block.files]
+    files = [file for part in predictions for file in part.files]
     schema = table_schema(num_steps)
     columns = [pa.array(files, pa.string()), pa.array(joined["records"]), pa.array(joined["count"])]
     columns += [_lists(joined[name], schema.field(name).type) for name in ("count_probs", "boxes", "scores")]

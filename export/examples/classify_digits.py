@@ -23,6 +23,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from asr_tf.export.artifact import version_folder
+from asr_tf.export.signatures import image_shape, read_signature
 
 from asr_tf.data import Scenes, load_scenes
 from asr_tf.evaluation.metrics import match_boxes
@@ -78,8 +79,13 @@ def label_objects(model_dir: str | pathlib.Path, scenes: Scenes) -> tuple[np.nda
     return labels.astype(np.int32), counts
 
 
+def _image_shape(model_dir: str | pathlib.Path) -> tuple[int, int, int]:
+    """The (H, W, C) of the images that an exported model takes."""
+    return image_shape(read_signature(str(model_dir)), str(model_dir))
+
+
 class _ObjectCodes(keras.layers.Layer):
-    """Images uint8 [B, H, W, 1] to `z_what` [B, T, Z], by an exported model whose weights stay as they are."""
+    """Images uint8 [B, H, W, C] to `z_what` [B, T, Z], by an exported model whose weights stay as they are."""
 
     def __init__(self, model_dir: str):
         super().__init__(trainable=False)
@@ -89,15 +95,14 @@ class _ObjectCodes(keras.layers.Layer):
         return self.saved_model(_unit_images(images))["z_what"]
 
 
-def build_classifier(model_dir: str | pathlib.Path, canvas_size: Sequence[int], num_classes: int = 10) -> keras.Model:
-    """A Keras model from images uint8 [B, H, W, 1] to logits float32 [B, T, classes], one row for each object.
+def build_classifier(model_dir: str | pathlib.Path, num_classes: int = 10) -> keras.Model:
+    """A Keras model from images uint8 [B, H, W, C] to logits float32 [B, T, classes], one row for each object.
 
     Args:
-        model_dir: folder of one version of an export; its weights are frozen.
-        canvas_size: (H, W).
+        model_dir: folder of one version of an export, whose signature gives H, W and C; its weights are frozen.
         num_classes: number of labels.
     """
-    images = keras.Input((*canvas_size, 1), dtype="uint8", name="images")
+    images = keras.Input(_image_shape(model_dir), dtype="uint8", name="images")
     codes = _ObjectCodes(str(model_dir))(images)
     hidden = keras.layers.Dense(128, activation="relu", name="hidden")(keras.layers.LayerNormalization()(codes))
     model = keras.Model(images, keras.layers.Dense(num_classes, name="logits")(hidden), name="digits")
@@ -115,7 +120,7 @@ def train_classifier(
 
     Args:
         model: from `build_classifier`.
-        images: uint8 [N, H, W, 1].
+        images: uint8 [N, H, W, C].
         labels: int32 [N, T], from `label_objects`.
         epochs: passes over the images.
         seed: of the order of the images.
@@ -143,6 +148,20 @@ def score(model: keras.Model, scenes: Scenes, labels: np.ndarray, counts: np.nda
     return Score(float(right.sum() / max(is_object.sum(), 1)), float(all_right.mean()), int(is_object.sum()))
 
 
+def _check_images_fit(data_set: str, scenes: Scenes, model_dir: pathlib.Path) -> None:
+    """Refuses scenes of another size or with other channels than the model's.
+
+    Raises:
+        ValueError: names both shapes.
+    """
+    wanted, given = _image_shape(model_dir), scenes.images.shape[1:]
+    if given != wanted:
+        raise ValueError(
+            f"images of {data_set} must have shape {list(wanted)} (height, width, channels) "
+            f"for the model in {model_dir}, got {list(given)}."
+        )
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Trains and prints what came of it."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -160,11 +179,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         train, test = (
             load_scenes(chosen.data_set, split, chosen.data_dir, chosen.manual_dir) for split in ("train", "test")
         )
+        _check_images_fit(chosen.data_set, train, model_dir)
     except ValueError as error:
         sys.exit(f"classify_digits: error: {error}")
     train = train.take(chosen.num_scenes)
     labels, _ = label_objects(model_dir, train)
-    model = build_classifier(model_dir, train.canvas_size)
+    model = build_classifier(model_dir)
     losses = train_classifier(model, train.images, labels, chosen.epochs, chosen.seed)
     result = score(model, test, *label_objects(model_dir, test))
     print(

@@ -123,13 +123,12 @@ class LoadedVersion:
         for name, arrays in _recorded_requests(self._folder / WARM_UP_FILE):
             _check_finite(name, self.signature(name)(arrays))
         for signature in self.signatures.values():
-            fixed = [spec.shape[1:] for spec in signature.inputs.values() if spec.shape]
-            if not signature.is_batchable or any(None in shape for shape in fixed):
+            shapes = {name: spec.example_shape for name, spec in signature.inputs.items()}
+            fixed = {name: shape for name, shape in shapes.items() if shape is not None}
+            if not signature.is_batchable or len(fixed) < len(shapes):
                 continue
             for size in batch_sizes:
-                zeros = {
-                    name: np.zeros((size, *spec.shape[1:]), spec.dtype) for name, spec in signature.inputs.items()
-                }
+                zeros = {name: np.zeros((size, *shape), signature.inputs[name].dtype) for name, shape in fixed.items()}
                 _check_finite(signature.name, signature(zeros))
 
     def acquire(self) -> None:

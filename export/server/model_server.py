@@ -76,7 +76,7 @@ class ModelServer(RESTServer):
         self._listening = listening
         self._paths = ServingPaths(predictor)
         registry = _OneModel()
-        registry.update(_Served(predictor))
+        registry.update(_NewestVersion(predictor))
         super().__init__(
             self._paths,
             _CheckedDataPlane(registry),
@@ -150,8 +150,8 @@ class _OneModel(kserve.ModelRepository):
         raise NotImplementedError("Versions come and go with the folders of --export_dir")
 
 
-class _Served(kserve.Model):
-    """The newest version, as KServe asks for it."""
+class _NewestVersion(kserve.Model):
+    """The newest version that is served, in the form of a model of KServe."""
 
     def __init__(self, predictor: Predictor) -> None:
         super().__init__(predictor.settings.model_name)

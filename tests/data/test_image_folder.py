@@ -1,3 +1,6 @@
+import struct
+import zlib
+
 import numpy as np
 import PIL.Image
 import pytest
@@ -32,6 +35,71 @@ def test_png_and_npy_side_by_side(tmp_path):
     assert train.counts is train.boxes is train.ink_boxes is train.labels is None
 
 
+def _random(*shape, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def _write_deep_png(path, pixels):
+    """Writes uint16 [H, W, 3] as a PNG file of 16 bits a channel, which Pillow can't do."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    height, width = pixels.shape[:2]
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    chunks = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunks)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_folder_of_png_files_gives_the_exact_arrays(tmp_path, channels):
+    for split in ("train", "test"):
+        (tmp_path / split).mkdir()
+    for split, seed in (("train", 0), ("test", 1)):
+        images = _random(5, 6, 8, channels, seed=seed)
+        for index, image in enumerate(images):
+            _png(tmp_path / split / f"{index}.png", image[..., 0] if channels == 1 else image)
+        loaded = load_image_folder(tmp_path, split)
+        assert loaded.images.dtype == np.uint8 and loaded.channels == channels
+        np.testing.assert_array_equal(loaded.images, images)
+
+
+def test_npy_files_of_rgb_images(tmp_path):
+    """One image, many, bytes and fractions; the smallest image without an axis N is 4 x 4 pixels."""
+    images = _random(6, 4, 4, 3)
+    np.save(tmp_path / "a.npy", images[0])
+    np.save(tmp_path / "b.npy", images[1:3])
+    np.save(tmp_path / "c.npy", images[3] / 255.0)
+    _png(tmp_path / "d.png", images[4])
+    np.save(tmp_path / "e.npy", np.asfortranarray(images[5:6]))
+    loaded = [load_image_folder(tmp_path, split).images for split in ("train", "test")]
+    assert sorted(map(bytes, np.concatenate(loaded))) == sorted(map(bytes, images))
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 3, 3), (3, 8, 3, 1), (8, 3, 1), (5, 8, 2)])
+def test_axes_that_are_small_are_no_colours(tmp_path, shape):
+    """With an axis N and C nothing is guessed; a last axis of 1 is C, and one of 2 is width."""
+    array = _random(*shape)
+    for split in ("train", "test"):
+        (tmp_path / split).mkdir()
+        np.save(tmp_path / split / "a.npy", array)
+    wanted = {(8, 3, 1): (1, 8, 3, 1), (5, 8, 2): (5, 8, 2, 1)}.get(shape, shape)
+    np.testing.assert_array_equal(load_image_folder(tmp_path, "train").images, array.reshape(wanted))
+
+
+@pytest.mark.parametrize("kind", ["png", "npy"])
+def test_grey_and_rgb_in_one_folder_are_refused(tmp_path, kind):
+    _png(tmp_path / "a.png", _grey(9))
+    if kind == "png":
+        _png(tmp_path / "b.png", _random(6, 8, 3))
+    else:
+        np.save(tmp_path / "b.npy", _random(2, 6, 8, 3))
+    with pytest.raises(ValueError, match=rf"all grey or all RGB: .*/a.png is grey, .*/b.{kind} is RGB\.$") as error:
+        load_image_folder(tmp_path, "train")
+    assert "\n" not in str(error.value)
+
+
 def test_masks_of_zeros_and_ones_are_told(tmp_path):
     np.save(tmp_path / "all.npy", np.eye(6, dtype=np.uint8))
     np.save(tmp_path / "more.npy", np.eye(6, dtype=np.uint8))
@@ -58,8 +126,18 @@ def test_one_folder_is_split_in_ten(tmp_path):
 
 
 def _break(folder, what):
-    if what == "colour":
-        _png(folder / "bad.png", np.zeros((6, 8, 3), np.uint8))
+    if what in ("LA", "RGBA", "P", "CMYK"):
+        image = PIL.Image.fromarray(_random(6, 8, 3)).convert(what)
+        image.save(folder / "bad.png", format="TIFF" if what == "CMYK" else "PNG")
+    elif what == "deep RGB":
+        _write_deep_png(folder / "bad.png", _random(6, 8, 3).astype(np.uint16) * 257)
+    elif what == "transparent grey":
+        PIL.Image.fromarray(_grey(9)).save(folder / "bad.png", transparency=9)
+    elif what == "transparent RGB":
+        PIL.Image.fromarray(_random(6, 8, 3)).save(folder / "bad.png", transparency=(1, 2, 3))
+    elif what == "animation":
+        frames = [PIL.Image.fromarray(_random(6, 8, 3, seed=seed)) for seed in range(2)]
+        frames[0].save(folder / "bad.png", save_all=True, append_images=frames[1:])
     elif what == "deep":
         _png(folder / "bad.png", np.zeros((6, 8), np.uint16))
     elif what == "size":
@@ -88,9 +166,12 @@ def _break(folder, what):
             "range": np.full((6, 8), 1.5),
             "integers": np.zeros((6, 8), np.int64),
             "rank": np.zeros(6, np.uint8),
-            "colours": np.zeros((6, 8, 3), np.uint8),
+            "transparency": np.zeros((6, 8, 4), np.uint8),
+            "low": np.zeros((3, 8, 3), np.uint8),
+            "narrow": np.zeros((8, 3, 3), np.uint8),
             "no pixel": np.zeros((2, 0, 8), np.float32),
-            "channels": np.zeros((2, 6, 8, 3), np.uint8),
+            "channels": np.zeros((2, 6, 8, 4), np.uint8),
+            "deep npy": np.zeros((6, 8, 3), np.uint16),
         }[what]
         np.save(folder / "bad.npy", array)
 
@@ -98,23 +179,33 @@ def _break(folder, what):
 @pytest.mark.parametrize(
     ("what", "message"),
     [
-        ("colour", "bad.png must be a grey 8-bit image, got PNG mode 'RGB'"),
-        ("deep", "bad.png must be a grey 8-bit image, got PNG mode 'I;16'"),
+        ("LA", "bad.png must be a grey or RGB 8-bit image, got PNG mode 'LA'"),
+        ("RGBA", "bad.png must be a grey or RGB 8-bit image, got PNG mode 'RGBA'"),
+        ("P", "bad.png must be a grey or RGB 8-bit image, got PNG mode 'P'"),
+        ("CMYK", "bad.png cannot be read as a PNG image"),
+        ("deep", "bad.png must be a grey or RGB 8-bit image, got PNG mode 'I;16'"),
+        ("deep RGB", "bad.png must be a grey or RGB 8-bit image, got PNG mode 'RGB' of 16 bits a channel"),
+        ("transparent grey", "bad.png must be a grey or RGB 8-bit image, got PNG mode 'L' with a transparent colour"),
+        ("transparent RGB", "bad.png must be a grey or RGB 8-bit image, got PNG mode 'RGB' with a transparent colour"),
+        ("animation", "bad.png must be a grey or RGB 8-bit image, got an animation"),
         ("size", r"one size .height x width.: .*a.png is 6 x 8 px, .*bad.png is 6 x 9 px"),
         ("unreadable", "bad.png cannot be read as a PNG image"),
         ("truncated", "bad.png cannot be read as a PNG image"),
         ("no npy", "bad.npy cannot be read as an NPY array"),
         ("damaged header", "bad.npy cannot be read as an NPY array"),
         ("damaged archive", "bad.npy cannot be read as an NPY array"),
-        ("colours", r"bad.npy must be grey, \[H, W\] or \[N, H, W\], got \[6, 8, 3\]: is the last axis colour"),
+        ("transparency", r"bad.npy must be grey, .*, or RGB, \[H, W, 3\], got \[6, 8, 4\]: is the last axis colour"),
+        ("low", r"bad.npy must have shape .* got \[3, 8, 3\]: is the last axis colour or width"),
+        ("narrow", r"bad.npy must have shape .* got \[8, 3, 3\]: is the last axis colour or width"),
+        ("deep npy", "bad.npy must be uint8 or floating point, got dtype uint16"),
         ("archive", "bad.npy cannot be read as an NPY array: it is an archive of several"),
         ("no pixel", r"bad.npy must hold at least one image of one pixel or more, got shape \[2, 0, 8, 1\]"),
         ("pickle", "bad.npy cannot be read as an NPY array"),
         ("nan", "bad.npy must not hold NaN; image 0 does"),
         ("range", r"bad.npy in floating point must lie in \[0, 1\], got values from 1.5"),
         ("integers", "bad.npy must be uint8 or floating point, got dtype int64"),
-        ("rank", r"bad.npy must have shape \[N, H, W, 1\] .grey., got \[6\]"),
-        ("channels", r"bad.npy must have shape .* got \[2, 6, 8, 3\]"),
+        ("rank", r"bad.npy must have shape \[N, H, W, 1\] .grey. or \[N, H, W, 3\] .RGB., got \[6\]"),
+        ("channels", r"bad.npy must have shape .* got \[2, 6, 8, 4\]"),
     ],
 )
 def test_files_that_cannot_be_used_are_named(tmp_path, what, message):

@@ -13,6 +13,9 @@ from asr_tf.constraints import AggregateCount, CountInSet
 from asr_tf.data import Scenes
 from asr_tf.evaluation import measurement
 from asr_tf.models.asr_model import ASRModel
+from asr_tf.networks.decoder import MLPDecoder
+from asr_tf.networks.prior import AutoregressivePrior
+from asr_tf.networks.recognition import LSTMRecognition
 from asr_tf.scene import ObjectiveTerms
 
 _HALF = [0.0, 0.0, 1.0, 0.5]
@@ -37,9 +40,9 @@ class _KnownModel:
         self.batch_sizes.add(len(images))
         count = np.round(images[:, 0, 0, 0] * 255).astype(np.int32)
         present = np.arange(2) < count[:, None]
-        objects = np.zeros((len(images), 2, 4, 4, 1), np.float32)
-        objects[:, 0, :, :2] = 1.0
-        objects[:, 1, 2:, 3:] = 1.0
+        objects = np.zeros((len(images), 2, 4, 4, images.shape[-1]), np.float32)
+        objects[:, 0, :, :2, 0] = 1.0
+        objects[:, 1, 2:, 3:, -1] = 1.0
         return {
             "count": count,
             "count_probs": np.eye(3, dtype=np.float32)[count] * 0.7 + 0.1,
@@ -48,9 +51,8 @@ class _KnownModel:
             "reconstruction": np.zeros_like(images),
         }
 
-    def objective(self, images, seed, estimator=None):
+    def objective(self, images, seed):
         self.traces += 1
-        assert estimator == "enumerate"
         brightness = tf.reduce_sum(images, axis=[1, 2, 3])
         nll = tf.where(brightness > 0.0, brightness, self.nll_of_dark)
         one = tf.ones_like(nll)
@@ -112,6 +114,46 @@ def test_numbers_by_hand():
         brightness[:3].std() / np.sqrt(3), rel=1e-4
     )
     assert report["log_likelihood_images"] == 3 and report["log_likelihood_particles"] == 3
+
+
+def _rgb_scenes():
+    """The scenes above in three channels: red holds the count, green the other pixel, blue a third one."""
+    scenes = _scenes()
+    images = np.zeros((5, 4, 4, 3), np.uint8)
+    images[:, 0, 0, 0] = scenes.images[:, 0, 0, 0]
+    images[:, 3, 3, 1] = scenes.images[:, 3, 3, 0]
+    images[:, 3, 3, 2] = [10, 20, 30, 40, 0]
+    return Scenes(images, scenes.counts, scenes.boxes, scenes.ink_boxes)
+
+
+def test_numbers_of_rgb_scenes_by_hand():
+    report, outputs = _measure(scenes=_rgb_scenes(), num_likelihood_images=3)
+    values = np.array([[1, 1, 2, 1, 0], [51, 102, 153, 204, 0], [10, 20, 30, 40, 0]]) / 255
+    brightness = values.sum(axis=0)
+    assert report["nll_nats"] == pytest.approx(brightness.mean(), rel=1e-6)
+    # Summed over channels too, as the reconstruction is black.
+    assert report["squared_error"] == pytest.approx(np.square(values).sum(axis=0).mean())
+    assert report["log_likelihood_nats"] == pytest.approx(-brightness[:3].mean() - 3, rel=1e-6)
+    # What was found and where is what it was for grey scenes.
+    grey, _ = _measure(num_likelihood_images=3)
+    for name in ("count_accuracy", "count_confusion", "mean_iou", "mean_ink_iou", "box_precision_recall"):
+        assert report[name] == grey[name], name
+    assert outputs["inferred"]["reconstruction"].shape == (5, 4, 4, 3)
+    values = measurement.validation_metrics(_KnownModel(), _rgb_scenes())
+    assert values["squared_error"] == pytest.approx(report["squared_error"])
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_batches_have_one_size_and_keep_the_channels(channels):
+    images = np.random.default_rng(0).integers(0, 256, (5, 4, 6, channels), dtype=np.uint8)
+    batches = list(measurement._batches(images, 2))
+    assert [(batch.shape, batch.dtype, wanted) for batch, wanted in batches] == [
+        ((2, 4, 6, channels), np.float32, 2),
+        ((2, 4, 6, channels), np.float32, 2),
+        ((2, 4, 6, channels), np.float32, 1),
+    ]
+    whole = np.concatenate([batch[:wanted] for batch, wanted in batches])
+    np.testing.assert_allclose(whole, images / np.float32(255), rtol=1e-6)
 
 
 def test_penalties_are_means_over_batches():
@@ -183,22 +225,23 @@ def test_arguments_out_of_range_are_named(name):
         _measure(**{name: 0})
 
 
-def test_a_real_model_gives_the_same_numbers_twice():
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_real_model_gives_the_same_numbers_twice(channels):
     rules = (CountInSet((1, 2)), AggregateCount((1, 2)))
     model = ASRModel(
         canvas_size=(12, 16),
+        channels=channels,
         num_steps=2,
         glimpse_size=6,
         what_size=3,
-        rnn_units=8,
-        head_units=4,
-        encoder_units=(8,),
-        decoder_units=(8,),
+        recognition=LSTMRecognition(rnn_units=8, head_units=4, encoder_units=(8,)),
+        decoder=MLPDecoder(units=(8,)),
+        prior=AutoregressivePrior(rnn_units=8, head_units=4, placement_grid=None),
         constraints=rules,
     )
     rng = np.random.default_rng(0)
     scenes = Scenes(
-        images=rng.integers(0, 256, (5, 12, 16, 1), dtype=np.uint8),
+        images=rng.integers(0, 256, (5, 12, 16, channels), dtype=np.uint8),
         counts=rng.integers(1, 3, 5).astype(np.int32),
     )
     first, _ = _measure(model, scenes, rules=rules, num_samples=3)
@@ -209,6 +252,6 @@ def test_a_real_model_gives_the_same_numbers_twice():
     assert {"penalty_count_in_set", "penalty_aggregate_count"} <= set(first)
     # More particles than one: no less than the bound, but for chance.
     assert -first["log_likelihood_nats"] < first["negative_elbo_nats"] + 5.0
-    wrong = types.SimpleNamespace(images=np.zeros((2, 16, 12, 1), np.uint8))
+    wrong = types.SimpleNamespace(images=np.zeros((2, 16, 12, channels), np.uint8))
     with pytest.raises(ValueError, match="12 x 16 pixels"):
         measurement.validation_metrics(model, wrong)

@@ -162,6 +162,45 @@ def test_ink_boxes_are_tight_on_an_oblong_canvas():
     np.testing.assert_allclose(boxes[0], expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("colour", [(1.0, 0.0, 0.0), (0.0, 0.0, 0.06), (0.3, 0.4, 0.2)])
+def test_ink_of_a_coloured_object_is_that_of_its_largest_channel(colour):
+    objects = np.zeros((1, 1, 20, 40, 3), np.float32)
+    objects[0, 0, 3:8, 10:30] = colour
+    boxes = metrics.ink_boxes_of_objects(objects, [1])
+    np.testing.assert_allclose(boxes[0, 0], [3 / 20, 10 / 40, 8 / 20, 30 / 40], atol=1e-6)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_ink_boxes_equal_a_loop_over_pixels(channels):
+    rng = np.random.default_rng(2)
+    # Most pixels are faint in every channel, some are bright in one.
+    objects = 0.2 * rng.uniform(size=(4, 3, 7, 9, channels)) * (rng.uniform(size=(4, 3, 7, 9, channels)) < 0.3)
+    bright = rng.uniform(size=objects.shape) < 0.03
+    objects[bright] = rng.uniform(0.5, 1.0, bright.sum())
+    objects[3, 2] *= 0.01
+    counts = [3, 0, 2, 3]
+    expected = np.zeros((4, 3, 4))
+    for scene, count in enumerate(counts):
+        for step in range(count):
+            brightness = [[max(pixel) for pixel in row] for row in objects[scene, step].tolist()]
+            brightest = max(max(row) for row in brightness)
+            ink = [(y, x) for y in range(7) for x in range(9) if brightness[y][x] > 0.25 * brightest]
+            if brightest > 0.05:
+                (top, bottom), (left, right) = ((min(i), max(i) + 1) for i in zip(*ink, strict=True))
+                expected[scene, step] = [top / 7, left / 9, bottom / 7, right / 9]
+    np.testing.assert_allclose(metrics.ink_boxes_of_objects(objects, counts), expected, atol=1e-6)
+    assert not expected[3, 2].any() and expected[0].any(axis=-1).all()
+
+
+def test_grey_objects_in_three_channels_have_the_ink_of_one():
+    objects = np.random.default_rng(3).uniform(size=(5, 2, 6, 8, 1)).astype(np.float32) ** 8
+    counts = [2, 1, 2, 0, 2]
+    np.testing.assert_array_equal(
+        metrics.ink_boxes_of_objects(objects.repeat(3, axis=-1), counts),
+        metrics.ink_boxes_of_objects(objects, counts),
+    )
+
+
 def test_bad_input_is_named():
     boxes = np.zeros((2, 3, 4))
     with pytest.raises(ValueError, match=r"true_boxes and true_counts .* \[2, 3, 4\] and \[3\]"):
@@ -174,7 +213,8 @@ def test_bad_input_is_named():
         metrics.count_confusion([4], [1], 3, 3)
     with pytest.raises(ValueError, match=r"one shape \[N\]"):
         metrics.count_accuracy([1, 2], [1])
-    with pytest.raises(ValueError, match=r"objects must have shape \[N, T, H, W, 1\]"):
-        metrics.ink_boxes_of_objects(np.zeros((1, 2, 5, 5)), [1])
+    for shape in ((1, 2, 5, 5), (1, 2, 5, 5, 4)):
+        with pytest.raises(ValueError, match=r"objects must have shape \[N, T, H, W, 1\] or \[N, T, H, W, 3\], got"):
+            metrics.ink_boxes_of_objects(np.zeros(shape), [1])
     with pytest.raises(ValueError, match="threshold must lie between 0 and 1"):
         metrics.ink_boxes_of_objects(np.zeros((1, 2, 5, 5, 1)), [1], threshold=1.0)

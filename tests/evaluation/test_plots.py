@@ -21,13 +21,13 @@ def _pixels(figure) -> np.ndarray:
     return np.round(255 * mpl_image.imread(buffer)[..., :3]).astype(np.uint8)
 
 
-def _scenes(num_scenes=3, num_steps=4, height=50, width=50):
-    """Images and what `infer` would return: step t draws a square of its own."""
+def _scenes(num_scenes=3, num_steps=4, height=50, width=50, channels=1):
+    """Images and what `infer` would return: step t draws a pixel of its own, which in RGB is red, green, blue, red."""
     boxes = np.zeros((num_scenes, num_steps, 4), np.float32)
-    objects = np.zeros((num_scenes, num_steps, height, width, 1), np.float32)
+    objects = np.zeros((num_scenes, num_steps, height, width, channels), np.float32)
     for step in range(num_steps):
         boxes[:, step] = [0.1, 0.2 * step, 0.3, 0.2 * step + 0.1]
-        objects[:, step, height // 5, round(0.2 * step * width) + 1] = 1.0
+        objects[:, step, height // 5, round(0.2 * step * width) + 1, step % channels] = 1.0
     counts = np.arange(num_scenes) % (num_steps + 1)
     present = (np.arange(num_steps) < counts[:, None])[..., None, None, None]
     images = (objects * present).sum(axis=1)
@@ -60,9 +60,10 @@ def test_no_metrics_are_named():
         plots.training_curves([])
 
 
+@pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("canvas", [(50, 50), (20, 64), (300, 300)])
-def test_figures_show_scenes_without_resampling(canvas):
-    images, inferred = _scenes(3, 4, *canvas)
+def test_figures_show_scenes_without_resampling(canvas, channels):
+    images, inferred = _scenes(3, 4, *canvas, channels)
     pixels = _pixels(plots.samples(images, np.zeros_like(inferred["boxes"]), inferred["count"]))
     tile = plots.image_grid(images[2:], zoom=None)[4:-4, 4:-4]
     height, width = tile.shape[:2]
@@ -90,6 +91,42 @@ def test_step_by_step_has_two_rows_an_image():
     assert captions.count("after step 4") == 3
     assert captions.count("none, p = 0.000") == 4 + 3 + 2
     assert captions.count("p = 1.000") == 0 + 1 + 2
+
+
+def test_step_by_step_is_in_colour():
+    """Cell by cell: canvases add up the colours of the steps, objects have their own."""
+    images, inferred = _scenes(1, 3, channels=3)
+    inferred["count"] = np.array([2])
+    inferred["boxes"] = np.zeros((1, 3, 4))  # no outlines
+    images = inferred["objects"][:, :2].sum(axis=1)
+    pixels = _pixels(plots.step_by_step(images, inferred))
+    side = 150  # 50 pixels, each a square of 3
+    red, green = [255, 0, 0], [0, 255, 0]
+
+    def colours_of(row, column):
+        top, left = 58 + row * (21 + side + 10) + 21, 14 + column * (side + 10)
+        cell = pixels[top : top + side, left : left + side]
+        # The pixels that the three steps draw, in the middle of their squares.
+        return [cell[31, 3 * (10 * step + 1) + 1].tolist() for step in range(3)]
+
+    black = [0, 0, 0]
+    assert colours_of(0, 0) == [red, green, black]  # input
+    assert colours_of(0, 1) == [red, black, black]  # after step 1
+    assert colours_of(0, 2) == colours_of(0, 3) == [red, green, black]
+    assert colours_of(1, 0) == [red, green, black]  # reconstruction
+    assert colours_of(1, 1) == [red, black, black]  # the object of step 1
+    assert colours_of(1, 2) == [black, green, black]
+    assert colours_of(1, 3) == [black, black, black]  # no third object
+
+
+def test_reconstructions_are_in_colour():
+    images = np.zeros((1, 50, 50, 3), np.float32)
+    images[..., :] = [1.0, 0.0, 0.2]
+    pixels = _pixels(plots.reconstructions(images, {"reconstruction": images[..., ::-1]}))
+    top = 58 + 21
+    assert (pixels[top : top + 150, 14:164] == [255, 0, 51]).all()
+    top += 150 + 10 + 21
+    assert (pixels[top : top + 150, 14:164] == [51, 0, 255]).all()
 
 
 def test_confusion_shows_each_number():

@@ -61,8 +61,39 @@ def test_reconstruction_grid_puts_each_image_above_its_reconstruction():
         np.testing.assert_array_equal(grid[top + 54 : top + 104, left : left + 50, 0], 255 - above)
 
 
+def test_rgb_images_keep_their_colours():
+    """Channel by channel, a tile is the enlarged image; boxes are drawn over it."""
+    images = np.random.default_rng(2).uniform(size=(3, 5, 4, 3)).astype(np.float32)
+    drawn = tiles.scene_tiles(images, zoom=3)
+    assert drawn.shape == (3, 15, 12, 3) and drawn.dtype == np.uint8
+    for scene, y, x in np.ndindex(3, 15, 12):
+        wanted = [round(255 * float(part)) for part in images[scene, y // 3, x // 3]]
+        assert drawn[scene, y, x].tolist() == wanted
+    as_bytes = np.round(255 * images).astype(np.uint8)
+    np.testing.assert_array_equal(tiles.scene_tiles(as_bytes, zoom=3), drawn)
+    with_box = tiles.scene_tiles(images, np.array([[[0.0, 0.0, 1.0, 1.0]]] * 3), zoom=3)
+    np.testing.assert_array_equal(with_box[:, 1:-1, 1:-1], drawn[:, 1:-1, 1:-1])
+    assert (with_box[:, 0] == tiles.STEP_COLOURS[0]).all()
+
+
+def test_grey_images_look_the_same_in_three_channels():
+    images = np.random.default_rng(3).uniform(size=(2, 6, 8, 1))
+    np.testing.assert_array_equal(tiles.image_grid(images), tiles.image_grid(images.repeat(3, axis=-1)))
+
+
+def test_reconstruction_grid_is_in_colour():
+    images = np.zeros((2, 6, 8, 3))
+    images[0, ..., 0] = images[1, ..., 2] = 1.0  # a red and a blue image
+    inferred = {"reconstruction": images[..., [1, 0, 2]]}  # a green and a blue one
+    grid = tiles.reconstruction_grid(images, inferred, zoom=1)
+    assert (grid[4:10, 4:12] == [255, 0, 0]).all() and (grid[14:20, 4:12] == [0, 255, 0]).all()
+    assert (grid[4:10, 16:24] == [0, 0, 255]).all() and (grid[14:20, 16:24] == [0, 0, 255]).all()
+
+
 def test_wrong_shapes_are_named():
     with pytest.raises(ValueError, match=r"images must have shape .* got \[5, 5\]"):
         tiles.image_grid(np.zeros((5, 5)))
+    with pytest.raises(ValueError, match=r"\[N, H, W, 1\] or \[N, H, W, 3\] with N above 0, got \[1, 5, 5, 2\]"):
+        tiles.image_grid(np.zeros((1, 5, 5, 2)))
     with pytest.raises(ValueError, match="N above 0"):
         tiles.image_grid(np.zeros((0, 5, 5, 1)))

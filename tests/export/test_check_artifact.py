@@ -10,6 +10,7 @@ import pytest
 import testing_export
 
 from asr_tf.export import artifact, check_artifact, check_main, exporter
+from asr_tf.networks.prior import AIRPrior
 
 
 @pytest.fixture
@@ -41,15 +42,24 @@ def test_a_good_export_in_a_process_of_its_own(tiny_export):
     assert "ok   infer refuses images with NaN" in lines
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"prior": "air"},
-        {"exact_count": 2, "second_look": 2.0, "placement_grid": 9, "learn_scale_prior": True},
-    ],
-)
-def test_exports_of_other_models_are_good(settings, tmp_path):
-    folder = exporter.export_model(testing_export.tiny_model(**settings), tmp_path, warmup=False)
+def _given_count():
+    parts = {
+        "recognition": testing_export.tiny_part("recognition", second_look=2.0),
+        "prior": testing_export.tiny_part("prior", placement_grid=9, learn_scale=True),
+    }
+    return testing_export.tiny_model(exact_count=2, **parts)
+
+
+MODELS = {
+    "AIR": lambda: testing_export.tiny_model(prior=AIRPrior()),
+    "given count": _given_count,
+    "RGB": lambda: testing_export.tiny_model(channels=3),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_exports_of_other_models_are_good(name, tmp_path):
+    folder = exporter.export_model(MODELS[name](), tmp_path, warmup=False)
     lines = verdicts(folder)
     for name in ("infer", "sample", "render", "log_likelihood", "serving_default"):
         assert any(line.startswith(f"{name} gives the golden values") for line in lines), lines

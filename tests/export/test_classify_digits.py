@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 import testing_export
 from asr_tf.export.examples import classify_digits
+from testing_served import CANVAS, NUM_STEPS, random_images, write_version
 
 from asr_tf.data import Scenes
 
@@ -59,7 +60,7 @@ def test_the_saved_model_stays_frozen_while_the_classifier_learns(model_dir, sce
     truth, _ = scenes
     keras.utils.set_random_seed(0)
     labels, counts = classify_digits.label_objects(model_dir, truth)
-    model = classify_digits.build_classifier(model_dir, testing_export.CANVAS_SIZE, num_classes=2)
+    model = classify_digits.build_classifier(model_dir, num_classes=2)
     codes = model.layers[1]
     np.testing.assert_allclose(codes(found[0]), found[1]["z_what"], atol=1e-6)
     assert {weight.path.split("/")[0] for weight in model.trainable_variables} == {
@@ -99,4 +100,24 @@ def test_score_by_hand():
 def test_what_is_missing_is_told_on_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["classify_digits", f"--export_dir={tmp_path}"])
     with pytest.raises(SystemExit, match="classify_digits: error: .* holds no exported version"):
+        classify_digits.main()
+
+
+def test_the_classifier_takes_images_of_the_saved_models_shape(tmp_path):
+    model = classify_digits.build_classifier(write_version(tmp_path, 1, channels=3), num_classes=2)
+    assert model.input_shape == (None, *CANVAS, 3)
+    images = np.rint(255 * random_images(4, channels=3)).astype(np.uint8)
+    assert model(images).shape == (4, NUM_STEPS, 2)
+
+
+def test_a_data_set_of_other_channels_is_refused_on_one_line(tmp_path, monkeypatch):
+    write_version(tmp_path, 1, channels=3)
+    grey = Scenes(np.zeros((2, *CANVAS, 1), np.uint8))
+    monkeypatch.setattr(classify_digits, "load_scenes", lambda *_: grey)
+    monkeypatch.setattr(sys, "argv", ["classify_digits", f"--export_dir={tmp_path}", "--data_set=some/scenes"])
+    message = (
+        r"classify_digits: error: images of some/scenes must have shape \[6, 8, 3\] \(height, width, channels\) "
+        r"for the model in .*, got \[6, 8, 1\]\.$"
+    )
+    with pytest.raises(SystemExit, match=message):
         classify_digits.main()

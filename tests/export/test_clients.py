@@ -24,7 +24,7 @@ def run(arguments, folder, timeout=120):
 
 
 def check_answers(output, images):
-    """Each line of JSON against the model by hand, for float images [N, H, W, 1]."""
+    """Each line of JSON against the model by hand, for float images [N, H, W, C]."""
     lines = [json.loads(line) for line in output.splitlines()]
     wanted = hand_made.answers(images)
     assert [line["count"] for line in lines] == wanted["count"].tolist()
@@ -47,6 +47,11 @@ def model(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def rgb_model(tmp_path_factory):
+    return hand_made.write(tmp_path_factory.mktemp("exports") / "1", channels=3)
+
+
+@pytest.fixture(scope="module")
 def c_client(tmp_path_factory):
     if shutil.which("cc") is None or shutil.which("make") is None:
         pytest.skip("no C compiler (cc) or no make")
@@ -56,7 +61,7 @@ def c_client(tmp_path_factory):
     return folder / "asr_infer"
 
 
-def write_pgm(path, pixels, header=b"P5\n# a comment\n8 6\n255\n"):
+def write_pnm(path, pixels, header=b"P5\n# a comment\n8 6\n255\n"):
     path.write_bytes(header + pixels.tobytes())
     return path
 
@@ -71,20 +76,56 @@ def test_c_client_answers_as_python_does(c_client, model, tmp_path):
     assert records == list(range(300))
 
     picture = hand_made.pictures(1)
-    done = run([c_client, model, write_pgm(tmp_path / "x.pgm", picture)], tmp_path)
+    done = run([c_client, model, write_pnm(tmp_path / "x.pgm", picture)], tmp_path)
     assert done.returncode == 0, done.stderr
     (line,) = done.stdout.splitlines()
     wanted = hand_made.answers(picture.astype(np.float32) / 255)
     np.testing.assert_allclose(json.loads(line)["count_probs"], wanted["count_probs"][0], atol=1e-6)
 
 
+def test_c_client_reads_rgb_images(c_client, model, rgb_model, tmp_path):
+    images = hand_made.pictures(20, channels=3).astype(np.float32) / 255
+    images.tofile(tmp_path / "images.f32")
+    done = run([c_client, rgb_model, tmp_path / "images.f32"], tmp_path)
+    assert done.returncode == 0, done.stderr
+    check_answers(done.stdout, images)
+
+    picture = hand_made.pictures(1, seed=5, channels=3)
+    color = write_pnm(tmp_path / "x.ppm", picture, b"P6\n8 6\n255\n")
+    done = run([c_client, rgb_model, color], tmp_path)
+    assert done.returncode == 0, done.stderr
+    wanted = hand_made.answers(picture.astype(np.float32) / 255)
+    np.testing.assert_allclose(json.loads(done.stdout)["count_probs"], wanted["count_probs"][0], atol=1e-6)
+
+    grey = write_pnm(tmp_path / "x.pgm", picture[..., 0])
+    message = "x.pgm: must be RGB (3 channels) for this model, got a grey image (1 channel)"
+    check_refused(run([c_client, rgb_model, grey], tmp_path), message)
+    message = "x.ppm: must be grey (1 channel) for this model, got an RGB image (3 channels)"
+    check_refused(run([c_client, model, color], tmp_path), message)
+    (tmp_path / "one.f32").write_bytes(b"x" * 192)
+    message = "must hold images of 6 x 8 x 3 float32 values (height x width x channels), 576 bytes each, got 192 bytes"
+    check_refused(run([c_client, rgb_model, "one.f32"], tmp_path), message)
+
+
+def test_c_client_takes_raw_images_of_any_number_of_channels(c_client, tmp_path):
+    model = hand_made.write(tmp_path / "1", channels=5)
+    images = hand_made.pictures(9, channels=5).astype(np.float32) / 255
+    images.tofile(tmp_path / "images.f32")
+    done = run([c_client, model, tmp_path / "images.f32"], tmp_path)
+    assert done.returncode == 0, done.stderr
+    check_answers(done.stdout, images)
+    grey = write_pnm(tmp_path / "x.pgm", images[0, ..., 0])
+    message = "x.pgm: must be of 5 channels for this model, got a grey image (1 channel)"
+    check_refused(run([c_client, model, grey], tmp_path), message)
+
+
 def test_c_client_refuses_with_one_line(c_client, model, tmp_path):
     picture = hand_made.pictures(1)
     check_refused(run([c_client], tmp_path), "asr_infer: error: usage: asr_infer MODEL IMAGES")
-    wide = write_pgm(tmp_path / "wide.pgm", picture, b"P5 6 8 255\n")
+    wide = write_pnm(tmp_path / "wide.pgm", picture, b"P5 6 8 255\n")
     check_refused(run([c_client, model, wide], tmp_path), "must be 6 x 8 pixels (height x width), got 8 x 6")
     picture[0, -1, -1] = 255
-    white = write_pgm(tmp_path / "white.pgm", picture)
+    white = write_pnm(tmp_path / "white.pgm", picture)
     check_refused(run([c_client, model, white], tmp_path), "images must not end in white")
 
 
@@ -93,10 +134,10 @@ def test_c_client_refuses_broken_files(c_client, model, tmp_path):
     picture = hand_made.pictures(1)
     check_refused(run([c_client, tmp_path, "x.pgm"], tmp_path), "Could not find SavedModel")
     check_refused(run([c_client, model, "no.pgm"], tmp_path), "no.pgm: No such file or directory")
-    short = write_pgm(tmp_path / "short.pgm", picture[:, :5])
-    check_refused(run([c_client, model, short], tmp_path), "must hold 48 pixels, got 40")
-    deep = write_pgm(tmp_path / "deep.pgm", picture, b"P5 8 6 65535\n")
-    check_refused(run([c_client, model, deep], tmp_path), "more than 8 bits a pixel")
+    short = write_pnm(tmp_path / "short.pgm", picture[:, :5])
+    check_refused(run([c_client, model, short], tmp_path), "must hold 48 bytes of pixels, got 40")
+    deep = write_pnm(tmp_path / "deep.pgm", picture, b"P5 8 6 65535\n")
+    check_refused(run([c_client, model, deep], tmp_path), "more than 8 bits a channel")
     (tmp_path / "x.txt").write_text("no picture")
     check_refused(run([c_client, model, "x.txt"], tmp_path), "must be a binary PGM file")
     (tmp_path / "x.f32").write_bytes(b"x" * 100)
@@ -104,7 +145,7 @@ def test_c_client_refuses_broken_files(c_client, model, tmp_path):
 
 
 @pytest.mark.slow
-def test_node_client_answers_as_python_does(model, tmp_path):
+def test_node_client_answers_as_python_does(model, rgb_model, tmp_path):
     for program in ("node", "npm", "c++", "make"):
         if shutil.which(program) is None:
             pytest.skip(f"no {program}")
@@ -120,11 +161,21 @@ def test_node_client_answers_as_python_does(model, tmp_path):
 
     PIL.Image.fromarray(pictures[0, ..., 0].T).save(folder / "wide.png")
     PIL.Image.fromarray(pictures[0, ..., 0]).convert("RGB").save(folder / "color.png")
+    colored = hand_made.pictures(6, channels=3)
+    for index, picture in enumerate(colored):
+        PIL.Image.fromarray(picture).save(folder / f"rgb{index}.png")
+    done = run(["node", "infer.mjs", rgb_model, *(f"rgb{index}.png" for index in range(6))], folder)
+    assert done.returncode == 0, done.stderr
+    check_answers(done.stdout, colored.astype(np.float32) / 255)
+
     for arguments, message in (
         ([], "usage: node infer.mjs MODEL IMAGE.png..."),
         ([tmp_path, "0.png"], "saved_model.pb"),
-        ([model, "wide.png"], "must be grey and 6 x 8 pixels (height x width), got 8 x 6 with 1 channels"),
-        ([model, "color.png"], "got 6 x 8 with 3 channels"),
+        ([model, "wide.png"], "must be grey (1 channel) and 6 x 8 pixels (height x width), got 8 x 6 pixels"),
+        ([model, "color.png"], "color.png must be grey (1 channel) and 6 x 8 pixels (height x width), got"),
+        ([model, "color.png"], "got 6 x 8 pixels that are RGB (3 channels)"),
+        ([rgb_model, "0.png"], "0.png must be RGB (3 channels) and 6 x 8 pixels (height x width), got"),
+        ([rgb_model, "0.png"], "got 6 x 8 pixels that are grey (1 channel)"),
         ([model, "package.json"], "cannot be read as a PNG image"),
         ([model, "none.png"], "no such file"),
     ):

@@ -77,6 +77,29 @@ def test_report_and_next_version(tiny_run, tmp_path):
             np.testing.assert_allclose(answers[name], value, rtol=0, atol=1e-4, err_msg=name)
 
 
+@pytest.mark.parametrize("model_format", ["savedmodel", "tflite"])
+def test_an_rgb_model(tmp_path, model_format):
+    """Its card, its signatures and its golden values have three channels, and the SavedModel answers as it does."""
+    model = testing_export.tiny_model(channels=3)
+    folder = exporter.export_model(model, tmp_path, model_format=model_format)
+    shape = [None, *testing_export.CANVAS_SIZE, 3]
+    signatures = card_of(folder)["signatures"]
+    assert signatures["infer"]["inputs"]["images"]["shape"] == shape
+    assert signatures["infer"]["outputs"]["reconstruction"]["shape"] == shape
+    with np.load(folder / artifact.GOLDEN) as arrays:
+        assert arrays["infer/1/inputs/images"].shape == (exporter.GOLDEN_BATCHES[1], *shape[1:])
+    images = testing_export.images(4, channels=3)
+    if model_format == "tflite":
+        infer = tf.lite.Interpreter(str(folder / artifact.TFLITE)).get_signature_runner("infer")
+    else:
+        loaded = tf.saved_model.load(str(folder))
+        infer = loaded.signatures["infer"]
+        assert {"sample", "render", "log_likelihood"} <= set(signatures)
+    answers, wanted = infer(images=images), model.infer(images)
+    for name, value in wanted.items():
+        np.testing.assert_allclose(answers[name], value, rtol=0, atol=1e-4, err_msg=name)
+
+
 def test_figures_of_an_earlier_state_are_left_out(tmp_path, capsys):
     folder = RunFolder(tmp_path)
     assert exporter._report(folder, 7) is None
@@ -99,8 +122,8 @@ def test_a_crash_leaves_no_version(tmp_path, monkeypatch):
 
 def test_models_that_are_refused(tiny_run, tmp_path, monkeypatch):
     model = testing_export.tiny_model()
-    model.decoder.mlp.dense_0.bias.assign(np.full(10, np.nan))
-    with pytest.raises(artifact.ExportError, match="weight dense_0/bias of the model holds numbers that"):
+    model.decoder.perceptron.dense[0].bias.assign(np.full(10, np.nan))
+    with pytest.raises(artifact.ExportError, match="weight decoder/dense_0/bias of the model holds numbers that"):
         exporter.export_model(model, tmp_path / "export")
     with pytest.raises(ValueError, match="model_format='onnx' is unknown; choose one of"):
         exporter.export_model(model, tmp_path / "export", model_format="onnx")

@@ -14,7 +14,7 @@ import testing_server
 from testing_served import CANVAS, NUM_STEPS, random_images, write_version
 from testing_server import PREDICT
 
-from asr_tf.serving.client import Inference, Scenes
+from asr_tf.serving.client import DrawnScenes, FoundScenes
 
 
 @pytest.fixture(scope="module")
@@ -350,6 +350,6 @@ def test_a_bad_request_in_a_batch_harms_no_other(server):
 def test_the_stand_in_is_what_the_export_is():
     """The tiny model has the outputs that the client knows."""
     module = testing_served.TinyServed(0.5)
-    for function, kind in ((module.infer, Inference), (module.sample, Scenes)):
+    for function, kind in ((module.infer, FoundScenes), (module.sample, DrawnScenes)):
         outputs = function.get_concrete_function().structured_outputs
         assert set(outputs) == {field.name for field in dataclasses.fields(kind)}

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from asr_tf.imaging.spatial_transformer import read_glimpses, write_objects
 
 from asr_tf.fast.crops import write_in_boxes
-from asr_tf.imaging.spatial_transformer import read_glimpses, write_objects
 from asr_tf.scene import window_boxes
 
 CANVASES = [(50, 50), (12, 17), (20, 9)]

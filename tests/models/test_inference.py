@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import testing_export
+from asr_tf.models.inference import Inference
 
 from asr_tf.distributions import PresenceCode, code_of_count
-from asr_tf.models.inference import Inference
 from asr_tf.networks.recognition import LatentNoise
 
 SETTINGS = [

@@ -4,7 +4,6 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-
 from asr_tf.networks.autoencoder import ImageDecoder, ImageEncoder
 
 

@@ -4,10 +4,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from asr_tf.networks.prior_network import PriorNetwork
 
 from asr_tf.distributions import AutoregressiveScenePrior, PresenceCode
 from asr_tf.networks.pair_placement import PairPlacement
-from asr_tf.networks.prior_network import PriorNetwork
 from asr_tf.scene import SceneLatents
 
 

@@ -4,8 +4,8 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-
 from asr_tf.imaging.spatial_transformer import read_glimpses
+
 from asr_tf.networks.layers import mean_pool
 from asr_tf.networks.recognition import LatentNoise, RecognitionNetwork
 from asr_tf.networks.second_look import SecondLook

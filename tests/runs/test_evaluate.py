@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from asr_tf.runs import configuration
-from asr_tf.runs import evaluate as evaluation
 from asr_tf.constraints import CountInSet
 from asr_tf.data import Scenes
 from asr_tf.models.image_vae import ImageVAE
+from asr_tf.runs import configuration
+from asr_tf.runs import evaluate as evaluation
 from asr_tf.scene import ObjectiveTerms
 
 

@@ -53,7 +53,7 @@ def test_infer(client, direct):
 def test_many_images_go_in_parts(client, monkeypatch):
     asked = []
     plain = Client.predict
-    monkeypatch.setattr(client_module, "_MOST_PIXELS", 2 * CANVAS[0] * CANVAS[1])
+    monkeypatch.setattr(client_module, "_MOST_NUMBERS", 2 * CANVAS[0] * CANVAS[1])
     monkeypatch.setattr(
         Client, "predict", lambda self, name, inputs: asked.append(len(inputs["images"])) or plain(self, name, inputs)
     )

@@ -1,4 +1,4 @@
-"""BUILD says what the imports say: every file in one target, every import a dependency, and no other.
+"""BUILD says what the imports say: one library a room, every file in one target, every import a dependency, no other.
 
 BUILD is written by hand; where it is wrong the message says which label to add or drop. It is read as Python (the
 build language is a subset) with functions that only record their arguments.
@@ -10,17 +10,18 @@ from pathlib import Path
 
 import pytest
 import source_tree
+from structure.test_rooms import ABOVE_ALL, PROGRAMS, ROOMS
 
 ROOT = source_tree.ROOT
-LIBRARY, BINARY, TEST = "py_library", "py_binary", "pytest_test"
-# Registered with gin when a file is parsed: what can be named there is imported by name.
-REGISTERED = "registered"
+LIBRARY, BINARY, TESTS, FILES = "py_library", "py_binary", "pytest_tests", "filegroup"
 
 
 def _glob(patterns, exclude=()):
-    del exclude
-    files = {path for pattern in patterns if pattern != "**" for path in ROOT.glob(pattern)}
-    return sorted(path.relative_to(ROOT).as_posix() for path in files if path.is_file())
+    def files(pattern):
+        every = pattern + "/*" if pattern.endswith("**") else pattern
+        return {path.relative_to(ROOT).as_posix() for path in ROOT.glob(every) if path.is_file()}
+
+    return sorted(set().union(*map(files, patterns)) - set().union(*map(files, exclude)))
 
 
 def _read_targets(text: str) -> dict[str, dict]:
@@ -28,23 +29,21 @@ def _read_targets(text: str) -> dict[str, dict]:
     targets: dict[str, dict] = {}
 
     def recorder(kind):
-        def record(name, **arguments):
+        def record(name=kind, **arguments):  # a pattern of tests has no name of its own
             assert name not in targets, f"two targets are called {name}"
             targets[name] = {"kind": kind, "srcs": [], "deps": [], "data": [], **arguments}
 
         return record
 
-    def ignored(*_, **__):
-        return None
-
-    names = {kind: recorder(kind) for kind in (LIBRARY, BINARY, TEST, "filegroup")}
-    names |= dict.fromkeys(("load", "package", "licenses", "exports_files"), ignored)
+    names = {kind: recorder(kind) for kind in (LIBRARY, BINARY, TESTS, FILES)}
+    names |= dict.fromkeys(("load", "package", "licenses", "exports_files"), lambda *_, **__: None)
     exec(compile(text, "BUILD", "exec"), {"__builtins__": {}, "glob": _glob, **names})
     return targets
 
 
 TARGETS = _read_targets((ROOT / "BUILD").read_text(encoding="utf-8"))
-PYTHON = {name: target for name, target in TARGETS.items() if target["kind"] != "filegroup"}
+PYTHON = {name: target for name, target in TARGETS.items() if target["kind"] != FILES}
+MIRRORED = sorted(name for name in PYTHON if name != TESTS)
 OWNERS = {file: name for name, target in PYTHON.items() for file in target["srcs"]}
 
 
@@ -52,7 +51,8 @@ def _labels(target: dict) -> set[str]:
     return {label.removeprefix(":") for label in target["deps"]}
 
 
-def _closure(labels: set[str]) -> set[str]:
+def _reached(labels: set[str]) -> set[str]:
+    """The targets that these stand for, with all that they depend on."""
     reached: set[str] = set()
     waiting = set(labels)
     while waiting:
@@ -63,25 +63,26 @@ def _closure(labels: set[str]) -> set[str]:
 
 
 def _target_of(module: str) -> str | None:
-    """The target that holds a module of the package or a helper of the tests; None for other packages."""
-    if module.split(".")[0] == "asr_tf":
-        path = source_tree.modules()[module]
-    else:
-        path = source_tree.TESTS / f"{module.split('.')[0]}.py"
-    return OWNERS.get(path.relative_to(ROOT).as_posix()) if path.is_file() else None
+    """The target that holds a module of the checkout or a helper of the tests; None for other packages."""
+    top = module.partition(".")[0]
+    path = source_tree.modules().get(module, source_tree.TESTS / f"{top}.py")
+    return OWNERS.get(path.relative_to(ROOT).as_posix())
+
+
+def _named_by(files: list[str]) -> set[str]:
+    """Targets of the modules that files name in strings, to import them later."""
+    return {_target_of(module) for file in files for module in source_tree.named_modules(ROOT / file)}
 
 
 def _wanted(name: str) -> set[str]:
     """The labels that a target's imports ask for."""
-    files = [ROOT / file for file in PYTHON[name]["srcs"]]
-    modules = {module for file in files for module, _ in source_tree.imports(file)}
-    if name == "asr_tf":  # imports lazily what it names in strings
-        modules |= source_tree.named_modules(source_tree.PACKAGE / "__init__.py")
-    if name == REGISTERED:
-        modules |= source_tree.named_modules(source_tree.PACKAGE / "configuration.py")
-    wanted = {target for module in modules if (target := _target_of(module)) is not None}
-    if PYTHON[name]["kind"] != LIBRARY and "configuration" in _closure(wanted):
-        wanted.add(REGISTERED)  # a program that parses gin files must carry what these can name
+    target = PYTHON[name]
+    imported = {module for file in target["srcs"] for module, _ in source_tree.imports(ROOT / file)}
+    wanted = {label for module in imported if (label := _target_of(module)) is not None}
+    if name == "asr_tf":
+        wanted |= _named_by(target["srcs"])
+    if target["kind"] == BINARY and "runs" in (reached := _reached(wanted)):
+        wanted |= _named_by(PYTHON["runs"]["srcs"]) - reached  # can be named in a gin file
     return wanted - {name}
 
 
@@ -94,19 +95,36 @@ def test_reader_of_build_files():
         _read_targets('py_library(name = "a")\npy_binary(name = "a")\n')
 
 
+def test_libraries_are_the_rooms():
+    libraries = [name for name, target in PYTHON.items() if target["kind"] == LIBRARY and not target.get("testonly")]
+    assert libraries == [*(room for room in ROOMS if room not in PROGRAMS), *ABOVE_ALL]
+
+
+def test_each_room_is_one_library():
+    for name, target in PYTHON.items():
+        for file in target["srcs"]:
+            path = Path(file)
+            if path.parts[0] == "tests":
+                wanted = TESTS if path.stem.startswith("test_") else "testing"
+            elif path.stem.endswith("_main"):
+                wanted = path.stem
+                assert (target["kind"], target["main"]) == (BINARY, file)
+            else:
+                wanted = source_tree.room(source_tree.module_name(ROOT / file))
+            assert name == wanted, file
+
+
 def test_every_file_belongs_to_one_target():
     listed = [file for target in PYTHON.values() for file in target["srcs"]]
     assert sorted(listed) == sorted(set(listed)), "a file is in two targets"
-    there = {
-        path.relative_to(ROOT).as_posix()
-        for folder in (source_tree.PACKAGE, source_tree.EXPORT, source_tree.TESTS)
-        for path in source_tree.python_files(folder)
-    } - {"tests/bazel_main.py"}  # in every pytest_test
+    folders = (source_tree.PACKAGE, source_tree.EXPORT, source_tree.BENCHMARKS, source_tree.TESTS)
+    there = {path.relative_to(ROOT).as_posix() for folder in folders for path in source_tree.python_files(folder)}
+    there -= {"tests/bazel_main.py"}  # the macro of the tests puts it into each of them
     assert there - set(listed) == set(), "in no target of BUILD"
     assert set(listed) - there == set(), "in BUILD, but there is no such file"
 
 
-@pytest.mark.parametrize("name", sorted(PYTHON))
+@pytest.mark.parametrize("name", MIRRORED)
 def test_dependencies_mirror_imports(name):
     labels = PYTHON[name]["deps"]
     assert all(label.startswith(":") for label in labels), f"{name}: labels start with a colon"
@@ -119,28 +137,15 @@ def test_dependencies_mirror_imports(name):
     assert not message, f"BUILD, deps of {name}: {', '.join(message)}"
 
 
-def test_no_circle():
-    for name, target in PYTHON.items():
-        assert name not in _closure(_labels(target)), f"{name} depends on itself"
-
-
-def test_kinds_and_names():
-    """Commands are binaries, files of tests are tests, and both are called by what they hold."""
-    for name, target in PYTHON.items():
-        for file in target["srcs"]:
-            path = Path(file)
-            if path.parts[0] == "tests" and path.stem.startswith("test_"):
-                kind, wanted = TEST, file.removesuffix(".py")
-            elif path.stem.endswith("_main"):
-                kind, wanted = BINARY, path.stem
-                assert target["main"] == file
-            elif path.parts[0] == "tests":
-                kind, wanted = LIBRARY, path.stem
-            else:
-                kind, wanted = LIBRARY, source_tree.unit(source_tree.module_name(ROOT / file))
-            assert (target["kind"], name) == (kind, wanted), file
+def test_tests_can_import_everything_and_read_the_checkout():
+    assert _reached(_labels(PYTHON[TESTS])) == set(MIRRORED)
+    assert PYTHON[TESTS]["data"] == [":checkout"]
+    wanted = {"BUILD", "README.md", "pyproject.toml", ".ci/run", *PYTHON[TESTS]["srcs"]}
+    assert wanted <= set(TARGETS["checkout"]["srcs"])
 
 
 def test_gin_files_travel_with_what_reads_them():
-    assert TARGETS["gin_configs"]["srcs"] == _glob(["gin_configs/**/*.gin"])
-    assert ":gin_configs" in TARGETS["configuration"]["data"]
+    assert TARGETS["gin_configs"]["srcs"] == sorted(
+        path.relative_to(ROOT).as_posix() for path in (ROOT / "gin_configs").rglob("*.gin")
+    )
+    assert PYTHON["runs"]["data"] == [":gin_configs"]

@@ -28,14 +28,11 @@ def _text_files():
     if listed is not None and listed.returncode == 0:
         paths = [source_tree.ROOT / name for name in listed.stdout.split("\0") if name]
     else:
-        left_out = {"build", "dist", "runs", "__pycache__"}
         paths = [
             path
             for path in source_tree.ROOT.rglob("*")
-            if not any(
-                part in left_out or part.startswith(".") or part.endswith(".egg-info")
-                for part in path.relative_to(source_tree.ROOT).parts
-            )
+            if (parts := path.relative_to(source_tree.ROOT).parts)[0] not in ("build", "dist", "runs")
+            and not any(part == "__pycache__" or part.startswith(".") or part.endswith(".egg-info") for part in parts)
         ]
     for path in paths:
         if path.is_file():

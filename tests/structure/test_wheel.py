@@ -41,7 +41,12 @@ def _run(arguments, folder, **environment):
 def sources(tmp_path_factory):
     """A copy to build from, so that nothing is left in the checkout and nothing stale there gets in."""
     copy = tmp_path_factory.mktemp("sources") / "asr_tf"
-    left_out = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist", "runs", "bazel-*")
+    anywhere = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "node_modules")
+    at_the_top = shutil.ignore_patterns("build", "dist", "runs", "bazel-*")
+
+    def left_out(folder, names):
+        return anywhere(folder, names) | (at_the_top(folder, names) if Path(folder) == ROOT else set())
+
     shutil.copytree(ROOT, copy, ignore=left_out)
     return copy
 

@@ -2,8 +2,10 @@
 
      asr_infer MODEL IMAGES
 
-   MODEL is the folder of one version of an export. IMAGES is a binary PGM file (P5, 8 bits a pixel) of one image, or a file
-   *.f32 of raw float32 pixels in [0, 1], one image after another. The model's signature says which size they must have.
+   MODEL is the folder of one version of an export. Its signature says which size the images must have, and how many
+   channels. IMAGES is a binary file of one image with 8 bits a channel, PGM (P5) for a grey model of 1 channel and PPM (P6)
+   for an RGB model of 3 channels; or a file *.f32 of raw float32 pixels in [0, 1], one image after another, the channels of
+   a pixel side by side, for a model of any number of channels.
    Prints a line of JSON for each image; boxes are [ymin, xmin, ymax, xmax] in fractions of the canvas.
 
    TensorFlow itself writes to stderr, from the moment when its library is loaded, before this program's first line;
@@ -33,7 +35,7 @@ struct model {
   TF_Graph *graph;
   TF_Session *session;
   TF_Output input, outputs[NUM_OUTPUTS];
-  int64_t height, width;
+  int64_t height, width, channels;
 };
 
 struct images {
@@ -83,8 +85,9 @@ static struct model load(const char *folder) {
   model.input = resolve(&model, meta_graph, SIGNATURE_INPUT, "images", TF_FLOAT, 4, &info);
   model.height = info.axes[1];
   model.width = info.axes[2];
-  if (model.height <= 0 || model.width <= 0 || info.axes[3] != 1)
-    fail("the model's images must be [B, H, W, 1] with H and W fixed");
+  model.channels = info.axes[3];
+  if (model.height <= 0 || model.width <= 0 || model.channels <= 0)
+    fail("the model's images must be [B, H, W, C] with H, W and C fixed");
   TF_DeleteBuffer(meta_graph);
   TF_DeleteSessionOptions(options);
   TF_DeleteStatus(status);
@@ -112,7 +115,7 @@ static unsigned char *read_file(const char *path, size_t *size) {
   return data;
 }
 
-/* The next number of a PGM header, past white space and comments; -1 if there is none. */
+/* The next number of a PGM or PPM header, past white space and comments; -1 if there is none. */
 static long header_number(const unsigned char *data, size_t size, size_t *at) {
   while (*at < size && (isspace(data[*at]) || data[*at] == '#')) {
     if (data[*at] == '#')
@@ -127,21 +130,30 @@ static long header_number(const unsigned char *data, size_t size, size_t *at) {
   return number;
 }
 
-static struct images read_pgm(const char *path, int64_t height, int64_t width) {
+static struct images read_pnm(const char *path, const struct model *model) {
+  int64_t height = model->height, width = model->width;
   size_t size, at = 2;
   unsigned char *data = read_file(path, &size);
-  if (size < 2 || memcmp(data, "P5", 2) != 0) fail("%s: must be a binary PGM file (P5), or be named *.f32", path);
+  int is_grey = size >= 2 && memcmp(data, "P5", 2) == 0, is_rgb = size >= 2 && memcmp(data, "P6", 2) == 0;
+  if (!is_grey && !is_rgb) fail("%s: must be a binary PGM file (P5) or PPM file (P6), or be named *.f32", path);
+  if (model->channels != (is_grey ? 1 : 3)) {
+    char wanted[64];
+    snprintf(wanted, sizeof wanted, "of %lld channels", (long long)model->channels);
+    fail("%s: must be %s for this model, got %s", path,
+         model->channels == 1 ? "grey (1 channel)" : model->channels == 3 ? "RGB (3 channels)" : wanted,
+         is_grey ? "a grey image (1 channel)" : "an RGB image (3 channels)");
+  }
   long columns = header_number(data, size, &at), rows = header_number(data, size, &at);
   long largest = header_number(data, size, &at);
   if (columns <= 0 || rows <= 0 || largest <= 0 || largest > 255)
-    fail("%s: broken PGM header, or more than 8 bits a pixel", path);
+    fail("%s: broken PGM or PPM header, or more than 8 bits a channel", path);
   if (rows != height || columns != width)
     fail("%s: must be %lld x %lld pixels (height x width), got %ld x %ld", path, (long long)height, (long long)width,
          rows, columns);
   ++at; /* the one white space that ends the header */
-  size_t wanted = (size_t)(height * width);
+  size_t wanted = (size_t)(height * width * model->channels);
   if (at > size || size - at < wanted)
-    fail("%s: must hold %zu pixels, got %zu", path, wanted, at > size ? (size_t)0 : size - at);
+    fail("%s: must hold %zu bytes of pixels, got %zu", path, wanted, at > size ? (size_t)0 : size - at);
   struct images images = {malloc(wanted * sizeof(float)), 1};
   if (images.pixels == NULL) fail("%s: too large for the memory", path);
   for (size_t i = 0; i < wanted; ++i) images.pixels[i] = (float)data[at + i] / (float)largest;
@@ -149,12 +161,16 @@ static struct images read_pgm(const char *path, int64_t height, int64_t width) {
   return images;
 }
 
-static struct images read_raw(const char *path, int64_t height, int64_t width) {
-  size_t size, one = (size_t)(height * width) * sizeof(float);
+static size_t image_bytes(const struct model *model) {
+  return (size_t)(model->height * model->width * model->channels) * sizeof(float);
+}
+
+static struct images read_raw(const char *path, const struct model *model) {
+  size_t size, one = image_bytes(model);
   float *pixels = (float *)read_file(path, &size);
   if (size == 0 || size % one != 0)
-    fail("%s: must hold images of %lld x %lld float32 pixels, %zu bytes each, got %zu bytes", path, (long long)height,
-         (long long)width, one, size);
+    fail("%s: must hold images of %lld x %lld x %lld float32 values (height x width x channels), %zu bytes each, "
+         "got %zu bytes", path, (long long)model->height, (long long)model->width, (long long)model->channels, one, size);
   return (struct images){pixels, (int64_t)(size / one)};
 }
 
@@ -180,10 +196,10 @@ static void print_result(int64_t record, TF_Tensor *const *results, int64_t row)
 
 static void infer(const struct model *model, struct images images) {
   TF_Status *status = TF_NewStatus();
-  size_t one = (size_t)(model->height * model->width) * sizeof(float);
+  size_t one = image_bytes(model);
   for (int64_t start = 0; start < images.number; start += LARGEST_BATCH) {
     int64_t batch = images.number - start < LARGEST_BATCH ? images.number - start : LARGEST_BATCH;
-    int64_t shape[] = {batch, model->height, model->width, 1};
+    int64_t shape[] = {batch, model->height, model->width, model->channels};
     TF_Tensor *input = TF_AllocateTensor(TF_FLOAT, shape, 4, (size_t)batch * one);
     TF_Tensor *results[NUM_OUTPUTS] = {NULL};
     memcpy(TF_TensorData(input), (const char *)images.pixels + (size_t)start * one, (size_t)batch * one);
@@ -198,11 +214,11 @@ static void infer(const struct model *model, struct images images) {
 }
 
 int main(int argc, char **argv) {
-  if (argc != 3) fail("usage: asr_infer MODEL IMAGES (a folder of asr_export's, a *.pgm or *.f32 file)");
+  if (argc != 3) fail("usage: asr_infer MODEL IMAGES (a folder of asr_export's; a *.pgm, *.ppm or *.f32 file)");
   struct model model = load(argv[1]);
   const char *suffix = strrchr(argv[2], '.');
   int is_raw = suffix != NULL && strcmp(suffix, ".f32") == 0;
-  struct images images = (is_raw ? read_raw : read_pgm)(argv[2], model.height, model.width);
+  struct images images = (is_raw ? read_raw : read_pnm)(argv[2], &model);
   infer(&model, images);
   free(images.pixels);
   TF_Status *status = TF_NewStatus();

@@ -2,8 +2,9 @@
 //
 //   node infer.mjs MODEL IMAGE.png...
 //
-// MODEL is the folder of one version of an export; its signature says which size the images must have. Prints a line of
-// JSON for each image; boxes are [ymin, xmin, ymax, xmax] in fractions of the canvas.
+// MODEL is the folder of one version of an export; its signature says which size the images must have, and whether they are
+// grey (1 channel) or RGB (3 channels). Prints a line of JSON for each image; boxes are [ymin, xmin, ymax, xmax] in
+// fractions of the canvas.
 
 import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
@@ -13,20 +14,26 @@ import * as tf from '@tensorflow/tfjs-node';
 const SIGNATURE = 'infer';
 const OUTPUTS = ['count', 'count_probs', 'boxes'];
 
-/** The canvas [H, W] of a model, from its signature. */
-async function canvasSize(folder) {
+/** The shape [H, W, C] of a model's images, from its signature. */
+async function imageShape(folder) {
   const graphs = await tf.node.getMetaGraphsFromSavedModel(folder);
   const graph = graphs.find(({ tags }) => tags.includes('serve'));
   const signature = graph?.signatureDefs[SIGNATURE];
   if (!signature?.inputs?.images || OUTPUTS.some((name) => !signature.outputs[name])) {
     throw new Error(`${folder} has no signature '${SIGNATURE}' of a model of scenes; it must be written by asr_export`);
   }
-  const [, height, width] = signature.inputs.images.shape.map((axis) => Number(axis?.array?.[0] ?? axis));
-  return [height, width];
+  const [, ...shape] = signature.inputs.images.shape.map((axis) => Number(axis?.array?.[0] ?? axis));
+  return shape;
 }
 
-/** A grey PNG image as float32 [1, H, W, 1] in [0, 1]. */
-function readImage(path, [height, width]) {
+/** A number of channels in words. */
+function describe(channels) {
+  const names = { 1: 'grey (1 channel)', 3: 'RGB (3 channels)' };
+  return names[channels] ?? `of ${channels} channels`;
+}
+
+/** A PNG image of the model's shape as float32 [1, H, W, C] in [0, 1]. */
+function readImage(path, [height, width, channels]) {
   const data = readFileSync(path);
   let pixels;
   try {
@@ -34,11 +41,11 @@ function readImage(path, [height, width]) {
   } catch (error) {
     throw new Error(`${path} cannot be read as a PNG image: ${error.message}`);
   }
-  const [rows, columns, channels] = pixels.shape;
-  if (rows !== height || columns !== width || channels !== 1) {
+  const [rows, columns, found] = pixels.shape;
+  if (rows !== height || columns !== width || found !== channels) {
     throw new Error(
-      `${path} must be grey and ${height} x ${width} pixels (height x width), ` +
-        `got ${rows} x ${columns} with ${channels} channels`,
+      `${path} must be ${describe(channels)} and ${height} x ${width} pixels (height x width), ` +
+        `got ${rows} x ${columns} pixels that are ${describe(found)}`,
     );
   }
   return pixels.toFloat().div(255).expandDims(0);
@@ -60,9 +67,9 @@ function infer(model, images, paths) {
 
 async function main([folder, ...paths]) {
   if (!folder || !paths.length) throw new Error('usage: node infer.mjs MODEL IMAGE.png...');
-  const size = await canvasSize(resolve(folder));
+  const shape = await imageShape(resolve(folder));
   const model = await tf.node.loadSavedModel(resolve(folder), ['serve'], SIGNATURE);
-  const images = paths.map((path) => readImage(path, size));
+  const images = paths.map((path) => readImage(path, shape));
   for (const result of infer(model, images, paths)) console.log(JSON.stringify(result));
 }
 

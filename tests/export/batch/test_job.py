@@ -12,7 +12,7 @@ import source_tree
 import tensorflow as tf
 import testing_export
 import testing_saved_model as hand_made
-from asr_tf.export.batch import inference, job
+from asr_tf.export.batch import job, model_handler
 from asr_tf.export.batch.chunks import Chunk, Refusal
 
 
@@ -155,7 +155,7 @@ print(job.run(model, [{str(inputs[0] / "s-0.npy")!r}], {str(tmp_path / "out")!r}
 
 
 def test_the_newest_version_or_the_one_that_is_asked_for(export_dir):
-    assert job.find_model(str(export_dir)) == (str(export_dir / "10"), hand_made.CANVAS, hand_made.NUM_STEPS)
+    assert job.find_model(str(export_dir)) == (str(export_dir / "10"), (*hand_made.CANVAS, 1), hand_made.NUM_STEPS)
     assert job.find_model(str(export_dir), 2).path == str(export_dir / "2")
     assert job.find_model(str(export_dir / "2")).path == str(export_dir / "2")
     with pytest.raises(ValueError, match="holds no version 3; there are: 2, 10"):
@@ -167,7 +167,7 @@ def test_versions_on_other_file_systems(export_dir):
     url = f"file://{export_dir}"
     assert job.find_model(url).path == f"{url}/10"
     assert job.find_model(url, 2).path == f"{url}/2"
-    assert job.find_model(f"{url}/2").canvas_size == hand_made.CANVAS
+    assert job.find_model(f"{url}/2").image_shape == (*hand_made.CANVAS, 1)
     with pytest.raises(ValueError, match="holds no version 3; there are: 2, 10"):
         job.find_model(url, 3)
     with pytest.raises(ValueError, match="cannot be read"):
@@ -220,7 +220,7 @@ def test_flags_of_other_runners_are_passed_on():
 
 
 def test_one_bad_image_does_not_cost_its_chunk(export_dir):
-    handler = inference.SceneHandler(str(export_dir / "10"))
+    handler = model_handler.SavedModelHandler(str(export_dir / "10"))
     pixels = hand_made.pictures(5)
     pixels[3, -1, -1] = 255
     chunk = Chunk(["f"] * 5, np.arange(5) + 20, pixels)
@@ -229,3 +229,41 @@ def test_one_bad_image_does_not_cost_its_chunk(export_dir):
     assert [(refusal.file, refusal.record) for refusal in refused] == [("f", 23)]
     written = [int(part.records[0]) for part in result.inference if not isinstance(part, Refusal)]
     assert written == [20, 21, 22, 24]
+
+
+def test_rgb_images_of_every_kind_of_file(tmp_path):
+    """A model of 3 channels: RGB images are inferred, and grey ones are refused with what is wanted."""
+    hand_made.write(tmp_path / "exports" / "1", channels=3)
+    pixels = hand_made.pictures(30, channels=3)
+    folder = tmp_path / "in"
+    folder.mkdir()
+    np.save(folder / "a.npy", pixels[:10])
+    np.save(folder / "grey.npy", pixels[:5, ..., 0])
+    there = {(f"{folder}/a.npy", record): pixels[record] for record in range(10)}
+    for index in range(10, 20):
+        PIL.Image.fromarray(pixels[index]).save(folder / f"{index}.png")
+        there[f"{folder}/{index}.png", 0] = pixels[index]
+    PIL.Image.fromarray(pixels[0, ..., 0]).save(folder / "grey.png")
+    hand_made.write_records(
+        folder / "r.tfrecord", [picture.tobytes() for picture in pixels[20:]] + [pixels[0, ..., 0].tobytes()]
+    )
+    there |= {(f"{folder}/r.tfrecord", record): pixels[20 + record] for record in range(10)}
+    assert job.find_model(str(tmp_path / "exports")).image_shape == (*hand_made.CANVAS, 3)
+    assert run(tmp_path / "exports", [f"{folder}/*"], tmp_path / "out") == (30, 3)
+    check_rows(read_parquet(tmp_path / "out"), there)
+    reasons = {line["file"].removeprefix(f"{folder}/"): line["reason"] for line in read_refused(tmp_path / "out")}
+    assert reasons == {
+        "grey.npy": "must hold [6, 8, 3] pixels, or [N, 6, 8, 3], that are RGB (3 channels), got shape [5, 6, 8]",
+        "grey.png": "must be a PNG image that is RGB (3 channels), got one that is grey (1 channel)",
+        "r.tfrecord": "must be a PNG image, or 144 bytes (uint8) or 576 bytes (float32) of 6 x 8 pixels that are RGB "
+        "(3 channels), got 48 bytes",
+    }
+    assert run(tmp_path / "exports", [f"{folder}/r.tfrecord"], tmp_path / "records", "tfrecord") == (10, 1)
+
+
+@pytest.mark.parametrize("channels", [2, 4, None])
+def test_a_model_of_images_that_are_neither_grey_nor_rgb(tmp_path, channels):
+    hand_made.write(tmp_path / "1", channels)
+    message = r"must have shape \[B, H, W, C\] with H and W fixed and C = 1 \(grey\) or 3 \(RGB\), got \['\?', 6, 8, "
+    with pytest.raises(ValueError, match=message):
+        job.find_model(str(tmp_path))

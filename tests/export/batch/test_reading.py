@@ -7,11 +7,11 @@ import testing_saved_model as hand_made
 from asr_tf.export.batch import reading
 from asr_tf.export.batch.chunks import CHUNK_SIZE, Chunk, Refusal
 
-CANVAS = hand_made.CANVAS
+SHAPE = (*hand_made.CANVAS, 1)
 
 
-def read(*files):
-    parts = list(reading.read_chunks([str(file) for file in files], CANVAS))
+def read(*files, shape=SHAPE):
+    parts = list(reading.read_chunks([str(file) for file in files], shape))
     return [part for part in parts if isinstance(part, Chunk)], [part for part in parts if isinstance(part, Refusal)]
 
 

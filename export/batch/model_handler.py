@@ -13,11 +13,11 @@ import numpy as np
 import tensorflow as tf
 from apache_beam.ml.inference.base import ModelHandler, PredictionResult
 from asr_tf.export.batch.chunks import Chunk, ModelSpec, Predictions, Refusal
-from asr_tf.export.batch.images import first_line
+from asr_tf.export.batch.decoding import first_line
+from asr_tf.export.signatures import INFER, image_shape, read_signature
 
-__all__ = ["SceneHandler", "inspect_model"]
+__all__ = ["SavedModelHandler", "inspect_model"]
 
-_SIGNATURE = "infer"
 _WANTED = ("count", "count_probs", "boxes")
 
 Infer = Callable[[tf.Tensor], dict[str, tf.Tensor]]
@@ -32,31 +32,16 @@ def inspect_model(path: str) -> ModelSpec:
     Raises:
         ValueError: no SavedModel, or none with the signature of a model of scenes.
     """
-    from tensorflow.core.protobuf import saved_model_pb2
-
-    file = tf.io.gfile.join(path, "saved_model.pb")
-    saved_model = saved_model_pb2.SavedModel()
-    try:
-        with tf.io.gfile.GFile(file, "rb") as source:
-            saved_model.ParseFromString(source.read())
-    except tf.errors.OpError as error:
-        raise ValueError(f"{file} cannot be read: {first_line(error)}") from error
-    except Exception as error:  # protobuf's DecodeError, whose class depends on its implementation
-        raise ValueError(f"{file} is no SavedModel: {first_line(error)}") from error
-    for graph in saved_model.meta_graphs:
-        signature = graph.signature_def.get(_SIGNATURE)
-        if signature is not None and "serve" in graph.meta_info_def.tags:
-            missing = {"images"} - set(signature.inputs) | set(_WANTED) - set(signature.outputs)
-            if missing:
-                raise ValueError(f"signature {_SIGNATURE!r} of {path} lacks {sorted(missing)}.")
-            _, height, width, _ = (axis.size for axis in signature.inputs["images"].tensor_shape.dim)
-            *_, steps = (axis.size for axis in signature.outputs["count_probs"].tensor_shape.dim)
-            return ModelSpec(path, (height, width), steps - 1)
-    raise ValueError(f"{path} has no signature {_SIGNATURE!r}; it must be written by asr_export.")
+    signature = read_signature(path)
+    missing = {"images"} - set(signature.inputs) | set(_WANTED) - set(signature.outputs)
+    if missing:
+        raise ValueError(f"signature {INFER!r} of {path} lacks {sorted(missing)}.")
+    *_, counts = (axis.size for axis in signature.outputs["count_probs"].tensor_shape.dim)
+    return ModelSpec(path, image_shape(signature, path), counts - 1)
 
 
-class SceneHandler(ModelHandler[Chunk, PredictionResult, Infer]):
-    """Infers blocks of images; an image that the model refuses is told apart from the others of its block.
+class SavedModelHandler(ModelHandler[Chunk, PredictionResult, Infer]):
+    """Infers chunks of images; an image that the model refuses is told apart from the others of its chunk.
 
     The result's `inference` is a list of `Predictions` and `Refusal`.  One model is loaded in a process, and its
     threads are TensorFlow's.
@@ -72,7 +57,7 @@ class SceneHandler(ModelHandler[Chunk, PredictionResult, Infer]):
     def load_model(self) -> Infer:
         """The signature `infer`, without the outputs that aren't written: TensorFlow drops what only they need."""
         loaded = tf.saved_model.load(self._path)
-        signature = loaded.signatures[_SIGNATURE]
+        signature = loaded.signatures[INFER]
 
         @tf.function(input_signature=[signature.structured_input_signature[1]["images"]], autograph=False)
         def infer(images: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -85,13 +70,13 @@ class SceneHandler(ModelHandler[Chunk, PredictionResult, Infer]):
     def run_inference(
         self, batch: Sequence[Chunk], model: Infer, inference_args: dict[str, Any] | None = None
     ) -> Iterable[PredictionResult]:
-        """Infers each block by itself: a block is a batch already."""
+        """Infers each chunk by itself: a chunk is a batch already."""
         del inference_args  # part of Beam's interface; there are none
         for chunk in batch:
             yield PredictionResult(chunk, _infer_chunk(model, chunk), self._path)
 
     def batch_elements_kwargs(self) -> dict[str, int]:
-        """Blocks aren't put together any further."""
+        """Chunks aren't put together any further."""
         return {"min_batch_size": 1, "max_batch_size": 1}
 
     def get_num_bytes(self, batch: Sequence[Chunk]) -> int:

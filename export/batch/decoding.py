@@ -1,7 +1,8 @@
-"""Decoding: from the bytes of PNG and NPY files and of TFRecords to images of the model's size, or a reason why not.
+"""Decoding: from the bytes of PNG and NPY files and of TFRecords to images of the model's shape, or a reason why not.
 
 Contract: a reason says what was wrong and what would be right; no bytes raise anything but `Unreadable`, which carries
-one.  Images of bytes stay uint8.
+one.  Images of bytes stay uint8.  The number of channels C is the model's: no image is turned from grey to
+RGB or back.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
+from asr_tf.export.signatures import describe_channels
 
 __all__ = [
     "Unreadable",
@@ -35,63 +37,65 @@ class Unreadable(ValueError):
 
 
 def decode_images(
-    encoded: Sequence[bytes], canvas_size: tuple[int, int]
+    encoded: Sequence[bytes], image_shape: tuple[int, int, int]
 ) -> tuple[list[tuple[list[int], np.ndarray]], dict[int, str]]:
     """Decodes images as they may stand in PNG files and TFRecords.
 
     Args:
-        encoded: PNG images, or raw pixels in row order: H W bytes, or 4 H W of little-endian float32.
-        canvas_size: (H, W).
+        encoded: PNG images, or raw pixels in row order, the channels of a pixel side by side: H W C bytes, or 4 H W C
+            bytes of little-endian float32.
+        image_shape: (H, W, C).
 
     Returns:
-        (groups, faults): the images as (rows, array [n, H, W, 1]) for each dtype, uint8 or float32; and what is wrong
+        (groups, faults): the images as (rows, array [n, H, W, C]) for each dtype, uint8 or float32; and what is wrong
         with each other row.
     """
-    height, width = canvas_size
+    height, width, channels = image_shape
+    number = height * width * channels
     png: list[int] = []
     raw: dict[str, list[int]] = {"u1": [], "<f4": []}
     faults: dict[int, str] = {}
     for row, data in enumerate(encoded):
         if data.startswith(_PNG_SIGNATURE):
-            if fault := _header_fault(data, canvas_size):
+            if fault := _header_fault(data, height, width):
                 faults[row] = fault
             else:
                 png.append(row)
-        elif len(data) == height * width:
+        elif len(data) == number:
             raw["u1"].append(row)
-        elif len(data) == 4 * height * width:
+        elif len(data) == 4 * number:
             raw["<f4"].append(row)
         else:
             faults[row] = (
-                f"must be a PNG image, or {height * width} bytes (uint8) or {4 * height * width} bytes (float32) of "
-                f"{height} x {width} pixels, got {len(data)} bytes"
+                f"must be a PNG image, or {number} bytes (uint8) or {4 * number} bytes (float32) of "
+                f"{height} x {width} pixels that are {describe_channels(channels)}, got {len(data)} bytes"
             )
     groups = []
     for dtype, rows in raw.items():
         if rows:
             pixels = np.frombuffer(b"".join(encoded[row] for row in rows), dtype)
-            groups.append((rows, pixels.astype(dtype[-2:]).reshape(-1, height, width, 1)))
+            groups.append((rows, pixels.astype(dtype[-2:]).reshape(-1, *image_shape)))
     if png:
-        groups.append(_decode_pngs(png, encoded, canvas_size, faults))
+        groups.append(_decode_pngs(png, encoded, image_shape, faults))
     return [group for group in groups if group[0]], faults
 
 
-def _header_fault(data: bytes, canvas_size: tuple[int, int]) -> str | None:
+def _header_fault(data: bytes, height: int, width: int) -> str | None:
     """What is wrong with the size in a PNG image's header, which may claim one that would fill the memory."""
     if len(data) < _PNG_HEADER_BYTES:
         return f"broken PNG image: ends after {len(data)} bytes"
-    width, height = struct.unpack(">II", data[16:24])
-    if (height, width) == canvas_size:
+    columns, rows = struct.unpack(">II", data[16:24])
+    if (rows, columns) == (height, width):
         return None
-    return f"must be {canvas_size[0]} x {canvas_size[1]} pixels (height x width), got {height} x {width}"
+    return f"must be {height} x {width} pixels (height x width), got {rows} x {columns}"
 
 
 def _decode_pngs(
-    rows: list[int], encoded: Sequence[bytes], canvas_size: tuple[int, int], faults: dict[int, str]
+    rows: list[int], encoded: Sequence[bytes], image_shape: tuple[int, int, int], faults: dict[int, str]
 ) -> tuple[list[int], np.ndarray]:
     """Decodes rows all at once, or one by one where one is broken; adds to the faults."""
     try:
-        return rows, _decode_pngs_in_graph(tf.constant([encoded[row] for row in rows]), *canvas_size).numpy()
+        return rows, _decode_pngs_in_graph(tf.constant([encoded[row] for row in rows]), *image_shape).numpy()
     except _FAILURES:
         pass
     kept, images = [], []
@@ -101,8 +105,11 @@ def _decode_pngs(
         except _FAILURES as error:
             faults[row] = f"broken PNG image: {first_line(error)}"
             continue
-        if image.shape[-1] != 1:
-            faults[row] = f"must be a grey PNG image, got {image.shape[-1]} channels"
+        if image.shape != image_shape:  # the header was right about the size
+            faults[row] = (
+                f"must be a PNG image that is {describe_channels(image_shape[-1])}, "
+                f"got one that is {describe_channels(image.shape[-1])}"
+            )
         else:
             kept.append(row)
             images.append(image)
@@ -110,9 +117,9 @@ def _decode_pngs(
 
 
 @tf.function(reduce_retracing=True, autograph=False)
-def _decode_pngs_in_graph(encoded: tf.Tensor, height: int, width: int) -> tf.Tensor:
-    """Grey PNG images of one size as uint8 [N, H, W, 1]: a call for each from Python costs four times as much."""
-    pixels = tf.TensorSpec([height, width, 1], tf.uint8)
+def _decode_pngs_in_graph(encoded: tf.Tensor, height: int, width: int, channels: int) -> tf.Tensor:
+    """PNG images of one shape as uint8 [N, H, W, C]: a call for each from Python costs four times as much."""
+    pixels = tf.TensorSpec([height, width, channels], tf.uint8)
     return tf.map_fn(
         lambda image: tf.ensure_shape(tf.io.decode_png(image), pixels.shape), encoded, fn_output_signature=pixels
     )
@@ -138,12 +145,13 @@ def decode_examples(serialized: Sequence[bytes]) -> tuple[list[bytes], dict[int,
     return images, faults
 
 
-def read_npy(data: bytes, canvas_size: tuple[int, int]) -> np.ndarray:
-    """The images of an NPY file as uint8 or float32 [N, H, W, 1].
+def read_npy(data: bytes, image_shape: tuple[int, int, int]) -> np.ndarray:
+    """The images of an NPY file as uint8 or float32 [N, H, W, C].
 
     Args:
-        data: the file, with an array [H, W], [H, W, 1], [N, H, W] or [N, H, W, 1]; uint8 or floating point.
-        canvas_size: (H, W).
+        data: the file, with an array [H, W, C] or [N, H, W, C], grey ones also without the last axis; uint8 or
+            floating point.
+        image_shape: (H, W, C).
 
     Raises:
         Unreadable: anything else.
@@ -154,19 +162,18 @@ def read_npy(data: bytes, canvas_size: tuple[int, int]) -> np.ndarray:
         raise Unreadable(f"cannot be read as an NPY array: {first_line(error)}") from error
     if not isinstance(array, np.ndarray):
         raise Unreadable("cannot be read as an NPY array: it is an archive of several")
-    height, width = canvas_size
-    shape = array.shape
-    if shape in ((height, width), (height, width, 1)):
-        array = array.reshape(1, height, width, 1)
-    elif shape[1:] in ((height, width), (height, width, 1)):
-        array = array.reshape(-1, height, width, 1)
-    else:
+    height, width, channels = image_shape
+    fitting: list[tuple[int, ...]] = [image_shape] if channels > 1 else [image_shape, (height, width)]
+    if array.shape not in fitting and array.shape[1:] not in fitting:
+        pixels = f"{height}, {width}" if channels == 1 else f"{height}, {width}, {channels}"
+        hint = ", with or without a last axis of 1" if channels == 1 else ""
         raise Unreadable(
-            f"must hold [{height}, {width}] pixels, or [N, {height}, {width}], with or without a last axis of 1, "
-            f"got shape {list(shape)}"
+            f"must hold [{pixels}] pixels, or [N, {pixels}]{hint}, that are {describe_channels(channels)}, "
+            f"got shape {list(array.shape)}"
         )
-    if not len(array):
-        raise Unreadable(f"holds no image, got shape {list(shape)}")
+    if not array.size:
+        raise Unreadable(f"holds no image, got shape {list(array.shape)}")
+    array = array.reshape(-1, *image_shape)
     if array.dtype == np.uint8:
         return array
     if not np.issubdtype(array.dtype, np.floating):
@@ -176,7 +183,7 @@ def read_npy(data: bytes, canvas_size: tuple[int, int]) -> np.ndarray:
 
 
 def row_faults(images: np.ndarray) -> dict[int, str]:
-    """What is wrong with the pixels of images [N, H, W, 1]: row -> reason, for those that can't be used."""
+    """What is wrong with the pixels of images [N, H, W, C]: row -> reason, for those that can't be used."""
     if images.dtype == np.uint8:
         return {}
     low, high = images.min(axis=(1, 2, 3)), images.max(axis=(1, 2, 3))

@@ -1,4 +1,4 @@
-"""Reads glimpses from images and writes objects to the canvas, for axis-aligned square windows.
+"""Reads windows of images and writes windows to the canvas, for axis-aligned square windows.
 
 Bilinear interpolation on an axis-aligned window is separable: the weight of a pixel is the product of one hat function
 an axis.  Reading and writing are therefore two small matrix products each: no gather, no scatter.  So are their
@@ -21,9 +21,31 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from asr_tf.distributions.sums import sum_to
+__all__ = ["interpolate", "read_windows", "without_windows", "write_boxes"]
 
-__all__ = ["interpolate", "read_glimpses", "write_objects"]
+
+def _sum_to(gradient: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
+    """Sums over the leading axes along which `like` was broadcast: to its shape."""
+    if gradient.shape.is_fully_defined() and gradient.shape == like.shape:
+        return gradient
+    axes, _ = tf.raw_ops.BroadcastGradientArgs(s0=tf.shape(like), s1=tf.shape(gradient))
+    return tf.reshape(tf.reduce_sum(gradient, axes), tf.shape(like))
+
+
+def _channels_first(values: tf.Tensor) -> tf.Tensor:
+    """[..., H, W, C] to [..., C, H, W]; where C is 1, nothing has to be moved."""
+    if values.shape[-1] == 1:
+        return tf.expand_dims(tf.squeeze(values, -1), -3)
+    rank = values.shape.rank
+    return tf.transpose(values, [*range(rank - 3), rank - 1, rank - 3, rank - 2])
+
+
+def _channels_last(values: tf.Tensor) -> tf.Tensor:
+    """[..., C, H, W] to [..., H, W, C]."""
+    if values.shape[-3] == 1:
+        return tf.expand_dims(tf.squeeze(values, -3), -1)
+    rank = values.shape.rank
+    return tf.transpose(values, [*range(rank - 3), rank - 2, rank - 1, rank - 3])
 
 
 def _window_starts_and_sides(
@@ -95,57 +117,69 @@ def interpolate(
             along_columns = upstream  # [..., M, N]
             moved_columns = tf.matmul(by_row, _slope(distance_of_columns()))
         return (
-            sum_to(tf.matmul(hats_of_rows, of_by_row), values),
-            sum_to(tf.reduce_sum(of_by_row * moved_rows, axis=-1), rows),
-            sum_to(tf.reduce_sum(along_columns * moved_columns, axis=-2), columns),
+            _sum_to(tf.matmul(hats_of_rows, of_by_row), values),
+            _sum_to(tf.reduce_sum(of_by_row * moved_rows, axis=-1), rows),
+            _sum_to(tf.reduce_sum(along_columns * moved_columns, axis=-2), columns),
         )
 
     return tf.matmul(by_row, _hat(distance_of_columns())), gradient
 
 
-def read_glimpses(
-    images: tf.Tensor, shift: tf.Tensor, scale: tf.Tensor, glimpse_size: int
-) -> tf.Tensor:
-    """Reads a glimpse from each image.
+def read_windows(images: tf.Tensor, shift: tf.Tensor, scale: tf.Tensor, size: int) -> tf.Tensor:
+    """Reads what images show in windows.
 
     Args:
-        images: float [..., H, W], of a shape that broadcasts with the windows'; H and W static.
+        images: float [..., H, W, C], of a shape that broadcasts with the windows'; H, W and C static.
         shift: float [..., 2], window centres (x, y) in canvas units, -1 to 1 across the canvas.
         scale: float [..., 1], window side / shorter canvas side.
-        glimpse_size: G in pixels.
+        size: G in pixels.
 
     Returns:
-        float [..., G, G].
+        float [..., G, G, C].
     """
-    start, side = _window_starts_and_sides(shift, scale, (images.shape[-2], images.shape[-1]))
-    centres = (tf.range(glimpse_size, dtype=shift.dtype) + 0.5) / glimpse_size
-    columns, rows = (_line(start[..., i : i + 1] - 0.5, side, centres) for i in range(2))
-    return interpolate(images, rows, columns)
+    start, side = _window_starts_and_sides(shift, scale, (images.shape[-3], images.shape[-2]))
+    centres = (tf.range(size, dtype=shift.dtype) + 0.5) / size
+    columns, rows = (_line(start[..., i : i + 1] - 0.5, side, centres)[..., tf.newaxis, :] for i in range(2))
+    return _channels_last(interpolate(_channels_first(images), rows, columns))
 
 
-def write_objects(
-    objects: tf.Tensor, shift: tf.Tensor, scale: tf.Tensor, canvas_size: tuple[int, int]
-) -> tf.Tensor:
-    """Writes each object to a canvas of its own.
+def write_boxes(contents: tf.Tensor, boxes: tf.Tensor, canvas_size: tuple[int, int]) -> tf.Tensor:
+    """Writes each content to a canvas of its own, so that it fills its box.
 
     Args:
-        objects: float [..., G, G].
-        shift: float [..., 2], window centres (x, y) in canvas units, -1 to 1 across the canvas.
-        scale: float [..., 1], window side / shorter canvas side.
+        contents: float [..., G, G, C].
+        boxes: float [..., 4], `[ymin, xmin, ymax, xmax]` as fractions of the canvas.
         canvas_size: (H, W) in pixels.
 
     Returns:
-        float [..., H, W], zero outside each object's window.
+        float [..., H, W, C], zero outside each box.
     """
-    start, side = _window_starts_and_sides(shift, scale, canvas_size)
-    # Floor on the side: a window under a hundredth of a pixel would divide by nothing.
-    parts_per_pixel = float(objects.shape[-1]) / tf.maximum(side, 1e-2)
-    rows, columns = (
-        _line(
-            -start[..., axis : axis + 1] * parts_per_pixel - 0.5,
-            parts_per_pixel,
-            tf.range(size, dtype=shift.dtype) + 0.5,
-        )
-        for axis, size in ((1, canvas_size[0]), (0, canvas_size[1]))
-    )
-    return interpolate(objects, rows, columns)
+    lines = []
+    for axis, size in enumerate(canvas_size):
+        start, end = boxes[..., axis : axis + 1] * float(size), boxes[..., axis + 2 : axis + 3] * float(size)
+        # Floor on the side: a box under a hundredth of a pixel would divide by nothing.
+        parts_per_pixel = float(contents.shape[-2]) / tf.maximum(end - start, 1e-2)
+        pixels = tf.range(size, dtype=boxes.dtype) + 0.5
+        lines.append(_line(-start * parts_per_pixel - 0.5, parts_per_pixel, pixels)[..., tf.newaxis, :])
+    return _channels_last(interpolate(_channels_first(contents), *lines))
+
+
+def without_windows(images: tf.Tensor, shift: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
+    """Images less what lies in one window each, by the shares of pixels that it covers.
+
+    Args:
+        images: float [B, H, W, C].
+        shift: float [B, 2], window centres (x, y) in canvas units.
+        scale: float [B, 1], window side / shorter canvas side; windows are over a pixel wide.
+
+    Returns:
+        float [B, H, W, C]; no gradient goes to the windows.
+    """
+    canvas_size = images.shape[1:3]
+    half = 0.5 * min(canvas_size) * scale
+    covered = []
+    for size, centre in zip(canvas_size, (shift[:, 1:], shift[:, :1]), strict=True):
+        away = tf.abs(np.arange(size, dtype=np.float32) + 0.5 - 0.5 * size * (1.0 + centre))
+        covered.append(tf.clip_by_value(half - away + 0.5, 0.0, 1.0))
+    left = 1.0 - covered[0][:, :, tf.newaxis] * covered[1][:, tf.newaxis]
+    return images * tf.stop_gradient(left)[..., tf.newaxis]

@@ -13,7 +13,7 @@ from google.protobuf import (
     wrappers_pb2,
 )
 
-SERVING = source_tree.ROOT / "export" / "serving"
+SERVING = source_tree.ROOT / "export" / "tf_serving"
 FIELD = descriptor_pb2.FieldDescriptorProto
 
 

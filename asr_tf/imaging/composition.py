@@ -1,0 +1,83 @@
+"""Composition: how objects, each on a canvas of its own, and a background become one canvas.
+
+References:
+    Eslami et al., arXiv:1603.08575; Xu et al., arXiv:1906.03923, section 2.1: the clipped sum of the present objects.
+"""
+
+from __future__ import annotations
+
+import abc
+from typing import Any, NamedTuple
+
+import gin
+import numpy as np
+import tensorflow as tf
+
+from asr_tf.scene import Part
+
+__all__ = ["Composition", "Drawn", "Sum"]
+
+
+class Drawn(NamedTuple):
+    """Objects, in their windows or each on a canvas of its own.
+
+    Attributes:
+        colour: float [..., h, w, C] in [0, 1].
+        mask: float [..., h, w, 1] in [0, 1], where an object has one; None where what isn't black is the object.
+    """
+
+    colour: Any
+    mask: Any = None
+
+
+class Composition(Part, abc.ABC):
+    """The contract of a composition."""
+
+    @abc.abstractmethod
+    def canvases(self, drawn: Drawn, background: tf.Tensor | None = None) -> tf.Tensor:
+        """The canvases of the first k objects, k = 0..T.
+
+        Args:
+            drawn: of T steps on canvases, [B, T, H, W, ...].
+            background: float [B, H, W, C], None for black.
+
+        Returns:
+            float [B, T + 1, H, W, C] in [0, 1].
+        """
+
+    @abc.abstractmethod
+    def canvas(self, drawn: Drawn, presence: tf.Tensor, background: tf.Tensor | None = None) -> tf.Tensor:
+        """The canvas of some of the objects.
+
+        Args:
+            drawn: of T steps on canvases, [B, T, H, W, ...].
+            presence: float [B, T], 1 for a present object, 0 for an absent one; between, an object is fainter.
+            background: float [B, H, W, C], None for black.
+
+        Returns:
+            float [B, H, W, C] in [0, 1].
+        """
+
+
+@gin.register
+class Sum(Composition):
+    """The published composition: colours of present objects add up, on the background, and are clipped to [0, 1]."""
+
+    def canvases(self, drawn: Drawn, background: tf.Tensor | None = None) -> tf.Tensor:
+        """See `Composition.canvases`."""
+        num_steps = drawn.colour.shape[1]
+        first = np.tri(num_steps + 1, num_steps, k=-1, dtype=np.float32)  # [k, t], 1 for t < k
+        return _clipped_sums(first, drawn.colour, None if background is None else background[:, tf.newaxis])
+
+    def canvas(self, drawn: Drawn, presence: tf.Tensor, background: tf.Tensor | None = None) -> tf.Tensor:
+        """See `Composition.canvas`."""
+        behind = None if background is None else background[:, tf.newaxis]
+        return _clipped_sums(presence[:, tf.newaxis], drawn.colour, behind)[:, 0]
+
+
+def _clipped_sums(weights: tf.Tensor, colour: tf.Tensor, background: tf.Tensor | None) -> tf.Tensor:
+    """Sums [B, K, H, W, C] of colours [B, T, H, W, C] by weights [..., K, T], clipped; one product of matrices."""
+    num_steps, *size = colour.shape[1:]
+    sums = tf.matmul(weights, tf.reshape(colour, [-1, num_steps, np.prod(size)]))
+    sums = tf.reshape(sums, [-1, weights.shape[-2], *size])
+    return tf.clip_by_value(sums if background is None else sums + background, 0.0, 1.0)
