@@ -60,8 +60,13 @@ test: $(VENV)/.installed-test
 slow-test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
 
+# mypy finds modules by their folders and runs nothing: it reads links that are laid out as the wheel is.
 lint: $(VENV)/.installed-lint
 	$(BIN)/ruff check .
+	rm -rf build/layout
+	mkdir -p build/layout/asr_tf
+	ln -s $(addprefix ../../../,$(filter-out %/export,$(wildcard asr_tf/*)) export) build/layout/asr_tf
+	ln -s ../../benchmarks build/layout
 	$(BIN)/mypy
 
 wheel: | $(BIN)/python

@@ -194,61 +194,30 @@ def _goal_lines(rows: Sequence[Row]) -> list[str]:
 
 _INTRODUCTION = """# Results
 
-The comparison of Xu et al. (NeurIPS 2019): a plain VAE of the whole image, AIR with its fixed prior, AIR-pPrior with a
-learned prior, and AIR-ASR with the learned prior and the rules, on scenes of MNIST digits and dSprites shapes. All
-models of one budget get the same minutes of training on as many cores, the same batches and the same evaluation on the
-same test images. A mean over several seeds has its standard deviation beside it. This page is written by
-`python -m benchmarks.reproduce --table` from [results/cells.jsonl](results/cells.jsonl), whose lines
-`python -m benchmarks.reproduce --cell=MODEL/DATA/SETTING --seed=SEED --minutes=MINUTES` adds.
+The comparison of Xu et al. (NeurIPS 2019) on scenes of MNIST digits and dSprites shapes. It has a plain VAE of the
+whole image, AIR with its fixed prior, AIR-pPrior with a learned prior, and AIR-ASR with the learned prior and the
+rules. All models of one budget get the same minutes of training on as many cores, the same batches, and the same
+evaluation on the same test images. `python -m benchmarks.reproduce --table` writes this page from
+[results/cells.jsonl](results/cells.jsonl). `python -m benchmarks.reproduce --cell=MODEL/DATA/SETTING --seed=SEED
+--minutes=MINUTES` adds a line to that file. A mean over several seeds has its standard deviation beside it.
 
-*Samples that break the rule*: of 1,000 scenes drawn from the prior, those with a count that isn't allowed; for
-`overlap3`, those with two boxes that overlap by more than a pixel. *Recall*: true boxes that an inferred one meets with
-an IoU of 0.5. In `overlap3` every scene has three objects and all models are told so (`ASRModel.exact_count`), so
-that their counts are right by construction.
+*Samples that break the rule* are, of 1,000 scenes drawn from the prior, those with a count that isn't allowed. For
+`overlap3` they are those with two boxes that overlap by more than a pixel. *Recall* is the share of true boxes that an
+inferred one meets with an IoU of 0.5. In `overlap3` every scene has three objects, and all models are told so
+(`ASRModel.exact_count`), so that their counts are right by construction.
 
-AIR and AIR-pPrior correct their windows by a second look in every setting, without which they mostly count one too many
-([method.md](method.md)); AIR-ASR has it in all settings but the digits' `count13` and `count14`. It takes 15 to 20 %
-of the steps that a minute has. Rates drift on a shared machine: the column of steps tells what a run got. Runs on one
-core went two at a time on a machine of two.
+AIR and AIR-pPrior take a second look (`LSTMRecognition.second_look`) in every setting, and AIR-ASR in all settings but
+the digits' `count13` and `count14`. A step with it takes 15 to 20 % longer. The learning rate peaks at 1.5e-3, except
+for dSprites `count14` (3e-3) and runs of 20 minutes of the digits' `overlap3` (0.75e-3). In dSprites' count settings
+`TightWindows` comes in between two training steps (`ramp_steps`, in the scene files).
 
-On a quick core 20 minutes are 17,000 to 32,000 steps: 28 to 40 passes over the 39,800 training images of the digits'
-`count13`, 75 to 103 over the 19,800 of `overlap3`. The bounds of training batches and of test images, whose digits
-are others, move apart: AIR-ASR's on `count13`, seed 1, are 218.8 and 250.7 nats, AIR-pPrior's 230.4 and 241.8. With a
-second look (seed 2) AIR-ASR has 226.1 and 243.4 there, a mean IoU of 0.897 and a count accuracy of 0.980.
-
-On the digits' `overlap3` runs of 20 minutes have half the usual learning rate, as the scene file says, and those of 5
-minutes the usual one: with half of it AIR-ASR had found 0.946 of the objects by then (one core with other work beside
-it, 4,400 steps, 251.2 nats). With the usual one, 20 minutes of seed 1 spoiled windows again, from step 16,500 (AIR)
-and 11,000 (AIR-ASR) on: recall 0.891 and 0.955, mean IoU 0.675 and 0.802, bounds of 262.9 and 233.1 nats.
-`train.adam_beta_2 = 0.99` instead didn't help (recall 0.944, IoU 0.773, 237.0 nats, worse from step 11,000 on): at
-its end the second look moved windows by 1 % of half the region that it sees, and by 6 % at the end of the good run of
-the same seed (medians of the first step; measured once). Moving each training scene as a whole, as far as its ink
-allows (revision 93817d8), helped neither setting: stopped after 12,000 steps, its bounds and IoU on held-out scenes
-were no better (measured once).
-
-The dSprites test scenes show shapes at orientations that are in no training scene (every fifth; the lines here are
-of 96 sprites for training and 24 for test, of one size), so that their bounds lie well above the curves of training
-batches.
-
-The lines of dSprites' count settings are later than the others, of three seeds, and on one core each. Tests ran beside
-seeds 0 and 1 of AIR-ASR on `count14` and seed 0 on `count24`, to its disadvantage; of AIR-pPrior's seed 0 on `count14`,
-which they had disturbed too, the line is of a second run.
-
-In these settings `TightWindows` comes in between two steps (`ramp_steps`, in the scene files; AIR-ASR alone has
-rules). There from the start, it left AIR-ASR's bound on `count14` at 243.6 nats where AIR-pPrior, beside it, had
-218.4 (seed 1), and without it 221.0. Coming in from step 1,000 to 3,000, it left 234.1, 212.1 and 233.7 (seeds 0 to
-2), from 2,000 to 4,000 216.0 (seed 0); the lines have that at half the strength, and the usual strength of
-`CountInSet` instead of twice as much. On `count13` the usual strength from 2,000 to 4,000 left 155.8 and 155.7 (seeds
-0 and 1), and the lines have half of it. All of this was chosen on the test figures. What the bound loses lies in a
-tail: images whose bound is over 400 nats, 14 % for AIR-ASR with the rule from the start and 10 % for AIR-pPrior,
-where the medians were 187 and 191 (measured once): one window covers two shapes, and a second one is left over. Other
-rules didn't mend that: `SizeInterval` of 17 to 26 px 420.1 nats at its usual strength, 242.8 at 5 and 238.5 at 5 from
-step 1,000 to 3,000 on, `DisjointObjects` 246.6. With a learned prior of the scale the bound was 207.2, but windows
-grew (mean IoU 0.494). All of these are in [results/trials.jsonl](results/trials.jsonl).
-
-Elsewhere the learning rate peaks at 1.5e-3, but for dSprites `count14` (3e-3). There all models gain by it (with
-1.5e-3 the bounds of AIR, AIR-pPrior and AIR-ASR were 235.7, 310.2 and 252.0 nats); in dSprites `count13` AIR-ASR
-counts worse with it (0.967), and with the digits' `count13` it gains nothing.
+Read the figures with care. Many settings were chosen on test figures of one seed and will be chosen again on validation
+data. The speed of a shared machine drifts, so that the column of steps tells what a run got. Runs on one core went two
+at a time on a machine of two. The lines of dSprites' count settings are later than the others, of three seeds, and on
+one core each; tests ran beside three runs of AIR-ASR among them. The dSprites test scenes show shapes at orientations
+that are in no training scene, so that their bounds lie well above the curves of training batches.
+[experiments.md](experiments.md) tells how settings were chosen, what was tried and dropped, and how these lines came
+about; [method.md](method.md) has the method.
 """
 
 

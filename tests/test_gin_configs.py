@@ -17,13 +17,16 @@ MODELS = [name for name in configuration.available_files() if name.startswith("m
 SCENES = [name for name in configuration.available_files() if name.startswith("scenes/")]
 TINY = (
     "ASRModel.canvas_size = (16, 20)",
-    "ASRModel.num_steps = 3",
     "ASRModel.glimpse_size = 6",
     "ASRModel.what_size = 3",
-    "ASRModel.rnn_units = 5",
-    "ASRModel.head_units = 4",
-    "ASRModel.encoder_units = (6,)",
-    "ASRModel.decoder_units = (6,)",
+    "LSTMRecognition.rnn_units = 5",
+    "LSTMRecognition.head_units = 4",
+    "LSTMRecognition.encoder_units = (6,)",
+    "MLPDecoder.units = (6,)",
+    "AutoregressivePrior.rnn_units = 5",
+    "AutoregressivePrior.head_units = 4",
+    "ImageVAE.encoder_units = (6,)",
+    "ImageVAE.decoder_units = (6,)",
     "train.batch_size = 2",
     "train.num_steps = 2",
     "train.validation_size = 2",
@@ -80,13 +83,17 @@ def test_the_quickstart_runs_two_steps(tmp_path):
 
 
 @pytest.mark.parametrize("scenes", SCENES)
-def test_every_file_of_scenes_names_its_data_and_rules_that_can_hold(scenes):
-    configuration.parse(["models/asr.gin", scenes])
-    assert gin.query_parameter("data.name")
-    model = fit.build_model(canvas_size=(16, 20), seed=0)
+def test_every_file_of_scenes_names_its_data_and_runs_two_steps(scenes, tmp_path):
+    info = train(tmp_path, "models/asr.gin", scenes)
+    assert gin.query_parameter("data.name").partition("/")[0] in ("image_folder", *DATA_SETS)
+    assert info["steps"] == 2
+    assert math.isfinite(info["last_report"]["loss"])
+    model, _ = run_folder.restore_model(tmp_path)
     assert model.constraints
     largest = max(max(rule.counts) for rule in model.constraints if hasattr(rule, "counts"))
     assert largest <= model.num_steps
+    settings = configuration.parse_settings((tmp_path / "config.gin").read_text())
+    assert model.recognition.second_look == gin.query_parameter("LSTMRecognition.second_look")
 
 
 def test_a_rule_that_cannot_hold_is_refused(tmp_path):

@@ -2,25 +2,41 @@
 
 from __future__ import annotations
 
+import inspect
+
 import numpy as np
 
 from asr_tf.models.asr_model import ASRModel
+from asr_tf.networks.decoder import MLPDecoder
+from asr_tf.networks.prior import AIRPrior, AutoregressivePrior
+from asr_tf.networks.recognition import LSTMRecognition
 
-TINY = {
-    "canvas_size": (12, 14),
-    "num_steps": 3,
-    "glimpse_size": 6,
-    "what_size": 4,
-    "rnn_units": 8,
-    "head_units": 6,
-    "encoder_units": (10,),
-    "decoder_units": (10,),
+TINY = {"canvas_size": (12, 14), "num_steps": 3, "glimpse_size": 6, "what_size": 4}
+PARTS = {
+    "recognition": (LSTMRecognition, {"rnn_units": 8, "head_units": 6, "encoder_units": (10,)}),
+    "decoder": (MLPDecoder, {"units": (10,)}),
+    "prior": (AutoregressivePrior, {"rnn_units": 8, "head_units": 6, "placement_grid": 5}),
 }
 
 
 def tiny(**settings):
-    return ASRModel(**{**TINY, **settings})
+    """A model of tiny parts, 12 x 14 pixels and 3 steps.
+
+    Settings are the model's or a part's, without a prefix: `tiny(num_steps=2, second_look=2.0, learn_scale=True)`; one
+    that several parts have goes to the first of `PARTS`.  A whole part may be given by its role, and `prior="air"`
+    stands for AIR's prior.
+    """
+    kinds = dict(PARTS)
+    if settings.get("prior") == "air":
+        kinds["prior"] = (AIRPrior, {})
+        del settings["prior"]
+    for role, (kind, usual) in kinds.items():
+        if role not in settings:
+            own = set(inspect.signature(kind).parameters) - {"name"}
+            settings[role] = kind(**usual | {key: settings.pop(key) for key in own & set(settings)})
+    return ASRModel(**TINY | settings)
 
 
-def images(n=5, canvas_size=(12, 14), seed=0):
-    return np.random.default_rng(seed).uniform(size=(n, *canvas_size, 1)).astype(np.float32)
+def images(n=5, canvas_size=(12, 14), seed=0, channels=1):
+    """Noise, float32 [n, H, W, C] in [0, 1]."""
+    return np.random.default_rng(seed).uniform(size=(n, *canvas_size, channels)).astype(np.float32)

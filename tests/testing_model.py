@@ -28,13 +28,14 @@ class TinyModel(keras.Model):
 
     finds_objects = True
 
-    def __init__(self, *, canvas_size, seed=0, poison_from=None):
+    def __init__(self, *, canvas_size, channels, seed=0, poison_from=None):
         super().__init__()
         self.canvas_size = tuple(canvas_size)
+        self.channels = channels
         self.num_steps = 2
         self._seed = seed
         self._poison_from = poison_from
-        size = canvas_size[0] * canvas_size[1]
+        size = canvas_size[0] * canvas_size[1] * channels
         self.dense = keras.layers.Dense(size, kernel_initializer=keras.initializers.RandomNormal(seed=seed))
         self.dense.build((None, size))
         self.step = self.add_weight(name="step", shape=(), dtype="int64", initializer="zeros", trainable=False)
@@ -82,7 +83,7 @@ class TinyModel(keras.Model):
         rng = np.random.default_rng(list(seed))
         count = 1 if num_objects < 0 else num_objects
         return {
-            "images": rng.random((num_samples, *self.canvas_size, 1), dtype=np.float32),
+            "images": rng.random((num_samples, *self.canvas_size, self.channels), dtype=np.float32),
             "count": np.full(num_samples, count, np.int32),
             "boxes": np.zeros((num_samples, self.num_steps, 4), np.float32),
         }

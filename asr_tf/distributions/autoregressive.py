@@ -85,7 +85,8 @@ class AutoregressiveScene(SceneDistribution):
         num_steps = self.presence.num_steps
         seeds = tf.unstack(tfp.random.split_seed(seed, n=num_steps, salt="AutoregressiveScene"))
         size = tf.shape(presence)[0]
-        steps, state = [], None
+        steps: list[SceneLatents] = []
+        state = None
         for t in range(num_steps):
             if t == 0 or not self._skip_absent:
                 latents, state = self._draw(t, presence, steps, state, seeds[t], size)

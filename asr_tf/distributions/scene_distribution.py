@@ -129,7 +129,7 @@ class SceneDistribution(tfd.Distribution):
 
     def _event_shape(self) -> SceneLatents:
         num_steps = self.presence.num_steps
-        sizes = ([], [2], [1], [self._what_size])
+        sizes: list[list[int]] = [[], [2], [1], [self._what_size]]
         return SceneLatents(*(tf.TensorShape([num_steps, *size]) for size in sizes))
 
     def _sample_n(self, n: Any, seed: Any = None) -> SceneLatents:

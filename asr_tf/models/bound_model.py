@@ -240,6 +240,12 @@ class BoundModel(keras.Model, metaclass=abc.ABCMeta):
         self._means.update_state(values)
         return {label: mean for label, mean in self._means.result().items() if label in values}
 
+    def step_seed(self) -> tf.Tensor:
+        """int32 [2], of the randomness of the next training step, in this replica."""
+        replica = tf.distribute.get_replica_context()
+        number = tf.cast(replica.replica_id_in_sync_group, tf.int32)
+        return tf.stack([self.seed, tf.cast(self.step, tf.int32) * replica.num_replicas_in_sync + number])
+
     def train_step(self, data: dict[str, Any]) -> dict[str, tf.Tensor]:
         """One optimizer update; changes no weight where the loss or a gradient is not finite.
 
@@ -247,11 +253,9 @@ class BoundModel(keras.Model, metaclass=abc.ABCMeta):
             data: a batch; it may hold `noise` in the place of what `draw_noise` would draw.
         """
         replica = tf.distribute.get_replica_context()
-        number = replica.replica_id_in_sync_group  # 0, or a tensor
-        step = tf.cast(self.step, tf.int32) * replica.num_replicas_in_sync + number
         variables = self.trainable_variables
         with tf.GradientTape() as tape:
-            loss, named, statistics = self._loss(data, tf.stack([self.seed, step]), training=True)
+            loss, named, statistics = self._loss(data, self.step_seed(), training=True)
         gradients = tape.gradient(loss, variables, unconnected_gradients="zero")
         if replica.num_replicas_in_sync > 1:  # what follows is about the batch as a whole
             loss, *means = replica.all_reduce("MEAN", [loss, *named.values()])

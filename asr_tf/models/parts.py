@@ -24,7 +24,8 @@ def made_again(contract: type, description: dict[str, Any] | None) -> Any:
     """
     if description is None:
         return None
-    known, waiting = {}, [contract]
+    known: dict[str, type] = {}
+    waiting = [contract]
     while waiting:
         cls = waiting.pop()
         waiting += cls.__subclasses__()

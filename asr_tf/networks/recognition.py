@@ -194,6 +194,7 @@ class LSTMRecognition(Recognition):
         return self._split(self.encoder(flat))
 
     @staticmethod
-    def _split(outputs: tf.Tensor) -> list[tf.Tensor]:
+    def _split(outputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Mean and log standard deviation, float32, from a head's outputs."""
-        return tf.split(tf.cast(outputs, tf.float32), 2, axis=-1)
+        loc, log_scale = tf.split(tf.cast(outputs, tf.float32), 2, axis=-1)
+        return loc, log_scale

@@ -4,11 +4,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from asr_tf.networks.prior_network import PriorNetwork
 
-from asr_tf.distributions import AutoregressiveScenePrior, cell_centres
+from asr_tf.distributions import cell_centres
 from asr_tf.networks.pair_placement import _DISTANCES, _WIDTH, PairPlacement
-from asr_tf.scene import SceneLatents
+from asr_tf.networks.prior import AutoregressivePrior
+from asr_tf.scene import SceneSpec
 
 HEIGHT, WIDTH = CANVAS = (30, 40)
 
@@ -18,16 +18,23 @@ def _same_weights_every_time():
     keras.utils.set_random_seed(0)
 
 
-def apart(strength=0.8, grid_size=40, canvas=CANVAS):
-    """Windows nearer than a side are unlikely by 10 times `strength` nats."""
-    placement = PairPlacement(canvas, grid_size)
-    placement.heights.assign([strength if distance == 1.0 else 0.0 for distance in _DISTANCES])
+def made(grid_size, canvas=CANVAS):
+    placement = PairPlacement(grid_size)
+    placement.build(SceneSpec(canvas, 1, 3, 6, 4, -1.0, 0.13))
     return placement
+
+
+def prior(strength, grid_size=40):
+    """Windows nearer than a side are unlikely by 10 times `strength` nats."""
+    network = AutoregressivePrior(rnn_units=8, head_units=6, placement_grid=grid_size)
+    network.build(SceneSpec(CANVAS, 1, 3, 6, 4, -1.0, 0.13))
+    network.placement.heights.assign([strength if distance == 1.0 else 0.0 for distance in _DISTANCES])
+    return network
 
 
 def test_potential_is_that_of_the_distance_in_sides():
     rng = np.random.default_rng(0)
-    placement = PairPlacement(CANVAS, 6)
+    placement = made(6)
     heights = rng.normal(size=len(_DISTANCES)).astype(np.float32)
     placement.heights.assign(heights)
     shift, scale = np.float32([[0.3, -0.5]]), np.float32([[-0.4]])
@@ -41,36 +48,12 @@ def test_potential_is_that_of_the_distance_in_sides():
         np.testing.assert_allclose(logits[0, row, column], -10.0 * (heights * within[0] * within[1]).sum(), rtol=1e-3)
 
 
-def prior(placement):
-    return PriorNetwork(3, 4, 8, 6, -1.0, -2.0, False, placement=placement)
-
-
-def test_teacher_forcing_equals_stepping():
-    network = prior(apart(grid_size=7))
-    rng = np.random.default_rng(1)
-    latents = SceneLatents(
-        tf.ones([5, 3]), *(tf.constant(rng.normal(size=(5, 3, size)), tf.float32) for size in (2, 1, 4))
-    )
-    distribution = AutoregressiveScenePrior(network.step, network.initial_state, num_steps=3, what_size=4)
-    stepped, forced = distribution.statistics(latents), network(latents)
-    assert forced.shift_logits.shape == (5, 3, 7, 7)
-    for one, other in zip(stepped, forced, strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
-    # The first step knows no window.
-    np.testing.assert_allclose(np.ptp(forced.shift_logits[:, 0], axis=0), 0.0, atol=1e-4)
-    assert np.ptp(forced.shift_logits[:, 1], axis=0).max() > 1.0
-
-
 @pytest.mark.parametrize("skip_absent", [False, True])
 def test_sampled_windows_keep_apart(skip_absent):
     """Against the same prior without the potential, whose windows overlap in most scenes."""
 
     def share_apart(strength):
-        network = prior(apart(strength))
-        scenes = AutoregressiveScenePrior(network.step, network.initial_state, num_steps=3, what_size=4)
-        drawn = scenes.sample_given_count(
-            tf.fill([400], 3), seed=(1, 2), num_candidates=1, skip_absent=skip_absent
-        )
+        drawn = prior(strength).distribution(0, skip_absent).sample_given_count(tf.fill([400], 3), seed=(1, 2))
         side = HEIGHT * np.asarray(tf.sigmoid(drawn.scale_latent))[..., 0]
         centres = np.tanh(drawn.shift_latent) / 2.0 * [WIDTH, HEIGHT]
         free = np.ones(400, bool)
@@ -85,13 +68,13 @@ def test_sampled_windows_keep_apart(skip_absent):
 
 def test_log_prob_is_the_density_of_the_samples():
     """The mean of the score, the gradient of log p(z) by the heights, is 0 over samples of p itself."""
-    network = prior(apart(0.1, grid_size=8))
-    scenes = AutoregressiveScenePrior(network.step, network.initial_state, num_steps=3, what_size=4)
+    network = prior(0.1, grid_size=8)
+    scenes = network.distribution(0)
     chunks = []
     for seed in range(10):
         drawn = scenes.sample(2000, seed=(seed, 0))
         with tf.GradientTape() as tape:
-            mean = tf.reduce_mean(scenes.log_prob(drawn))
+            mean = tf.reduce_mean(network.distribution(0).log_prob(drawn))
         chunks.append(tape.gradient(mean, network.placement.heights.value).numpy())
     scores = np.stack(chunks)
     error = scores.std(axis=0) / np.sqrt(len(scores))
@@ -101,7 +84,7 @@ def test_log_prob_is_the_density_of_the_samples():
 
 def test_room_is_the_side_at_which_squares_meet():
     """Against squares that grow pixel by pixel until they meet one of two earlier windows."""
-    placement = PairPlacement((40, 60), 5)
+    placement = made(5, (40, 60))
     rng = np.random.default_rng(0)
     centres, sides = rng.uniform(5.0, 35.0, (50, 3, 2)), rng.uniform(4.0, 12.0, (50, 3))  # (x, y), px
     shift = np.arctanh(centres / [30.0, 20.0] - 1.0)

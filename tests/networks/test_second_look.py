@@ -1,19 +1,16 @@
-"""The second look: by how far it moves a window, what it sees, and what later steps no longer see."""
+"""The second look: by how far it moves a window, what it sees, and what it has gradients of."""
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from asr_tf.imaging.spatial_transformer import read_glimpses
 
-from asr_tf.networks.layers import mean_pool
-from asr_tf.networks.recognition import LatentNoise, RecognitionNetwork
 from asr_tf.networks.second_look import SecondLook
-from asr_tf.scene import window_boxes
+from asr_tf.scene import SceneSpec, window_boxes
 
 HEIGHT, WIDTH = CANVAS = (30, 40)
-SHIFT = tf.constant([[0.3, -0.2, -2.0, -2.0], [-0.6, 0.5, -2.0, -2.0]])  # of two windows
-SCALE = tf.constant([[-1.0, -2.0], [0.2, -2.0]])
+SHIFT = tf.constant([[0.3, -0.2], [-0.6, 0.5]])  # means of two windows
+SCALE = tf.constant([[-1.0], [0.2]])
 
 
 @pytest.fixture(autouse=True)
@@ -21,138 +18,103 @@ def _same_weights_every_time():
     keras.utils.set_random_seed(0)
 
 
-def corrected(look, images, shift_stats, scale_stats):
-    product = lambda seen: tf.matmul(seen, look.kernel())  # noqa: E731
-    return look.correct(images, shift_stats, scale_stats, product, look.weights_beside())
+def made(channels=1, margin=1.5, **settings):
+    look = SecondLook(margin, **settings)
+    look.build(SceneSpec(CANVAS, channels, 3, 6, 4, -1.0, 0.2))
+    return look
 
 
 def look_that_says(output):
     """A second look whose perceptron gives the same six numbers whatever it sees."""
-    look = SecondLook(CANVAS, 1.5, glimpse_size=8, units=4)
-    look.mlp.dense_1.kernel.assign(tf.zeros([4, 6]))
-    look.mlp.dense_1.bias.assign(output)
+    look = made(glimpse_size=8, units=4)
+    look.perceptron.dense[1].kernel.assign(tf.zeros([4, 6]))
+    look.perceptron.dense[1].bias.assign(output)
     return look
 
 
-def centres_and_sides(shift_stats, scale_stats):
+def centres_and_sides(shift_loc, scale_loc):
     """In pixels, [B, 2] as (y, x) and [B]."""
-    boxes = window_boxes(tf.tanh(shift_stats[:, :2]), tf.sigmoid(scale_stats[:, :1]), CANVAS)
-    boxes = np.asarray(boxes) * [HEIGHT, WIDTH, HEIGHT, WIDTH]
-    return (boxes[:, :2] + boxes[:, 2:]) / 2.0, boxes[:, 2] - boxes[:, 0]
+    boxes = window_boxes(tf.tanh(shift_loc), tf.sigmoid(scale_loc), CANVAS) * [HEIGHT, WIDTH, HEIGHT, WIDTH]
+    return np.asarray(boxes[:, :2] + boxes[:, 2:]) / 2.0, np.asarray(boxes[:, 2] - boxes[:, 0])
 
 
-def test_nothing_to_say_changes_nothing():
-    shift, scale = corrected(look_that_says([0.0] * 6), tf.zeros([2, *CANVAS]), SHIFT, SCALE)
-    np.testing.assert_array_equal(shift, SHIFT)
-    np.testing.assert_array_equal(scale, SCALE)
+def test_nothing_to_say_adds_nothing():
+    for added in look_that_says([0.0] * 6)(tf.zeros([2, *CANVAS, 1]), SHIFT, SCALE):
+        assert added.dtype == tf.float32 and not np.any(added)
 
 
 def test_moves_are_shares_of_the_side_on_a_canvas_that_is_not_square():
     small = 0.01  # the latent is moved along the tangent, which is exact for small moves
     look = look_that_says([small, -small, 0.5, -0.25, np.log(2.0), 1.0])
-    shift, scale = corrected(look, tf.zeros([2, *CANVAS]), SHIFT, SCALE)
+    moved, shift_spread, resized, scale_spread = look(tf.zeros([2, *CANVAS, 1]), SHIFT, SCALE)
     before, sides = centres_and_sides(SHIFT, SCALE)
-    after, _ = centres_and_sides(shift, scale)
+    after, _ = centres_and_sides(SHIFT + moved, SCALE)
     expected = 1.5 * np.stack([-sides, sides], -1) / 2.0 * np.tanh(small)  # (y, x)
     np.testing.assert_allclose(after - before, expected, rtol=0.03)
-    np.testing.assert_allclose(shift[..., 2:], SHIFT[..., 2:] + [0.5, -0.25], rtol=1e-6)
-    np.testing.assert_allclose(scale, SCALE + [np.log(2.0), 1.0], rtol=1e-6)
+    np.testing.assert_allclose(shift_spread, [[0.5, -0.25]] * 2, rtol=1e-6)
+    np.testing.assert_allclose(resized, [[np.log(2.0)]] * 2, rtol=1e-6)
+    np.testing.assert_allclose(scale_spread, [[1.0]] * 2, rtol=1e-6)
 
 
-def test_sees_the_window_and_its_margin():
-    """A pixel counts where it lies in the window and half a window around, and nowhere else."""
-    look = SecondLook(CANVAS, 1.5, glimpse_size=16)
-    shift, scale = tf.zeros([1, 4]), tf.fill([1, 2], -1.0)
-    side = 30.0 * float(tf.sigmoid(-1.0))
+def read(image, centre, side, size):
+    """What `image` [H, W, C] shows in a square window, bilinearly, value by value; (y, x) and side in pixels."""
+    height, width, channels = image.shape
+    shown = np.zeros((size, size, channels))
+    for i, j in np.ndindex(size, size):
+        row, column = (c - side / 2.0 + (k + 0.5) * side / size - 0.5 for c, k in zip(centre, (i, j), strict=True))
+        for y in range(max(0, int(row) - 1), min(height, int(row) + 3)):
+            for x in range(max(0, int(column) - 1), min(width, int(column) + 3)):
+                weight = max(0.0, 1.0 - abs(row - y)) * max(0.0, 1.0 - abs(column - x))
+                shown[i, j] += weight * image[y, x]
+    return shown
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_what_is_added_is_what_a_perceptron_makes_of_the_region(channels):
+    look = made(channels, glimpse_size=7, units=5)
+    images = np.random.default_rng(1).uniform(size=(2, *CANVAS, channels)).astype(np.float32)
+    first, first_bias, last, last_bias = look.get_weights()
+    found = [np.asarray(part) for part in look(tf.constant(images), SHIFT, SCALE)]
+    centres, sides = centres_and_sides(SHIFT, SCALE)
+    for b in range(2):
+        seen = read(images[b], centres[b], 1.5 * sides[b], 7).ravel()
+        said = np.maximum(seen @ first + first_bias, 0.0) @ last + last_bias
+        half = 1.5 * sides[b] / np.array([WIDTH, HEIGHT])  # of the region, in canvas units
+        moved = half * np.tanh(said[:2]) / (1.0 - np.tanh(SHIFT[b]) ** 2)
+        wanted = (moved, said[2:4], said[4:5], said[5:])
+        for value, expected in zip(found, wanted, strict=True):
+            np.testing.assert_allclose(value[b], expected, rtol=1e-3, atol=1e-5)
+
+
+def test_sees_the_window_and_its_margin_and_no_more():
+    look = made()
+    shift, scale = tf.zeros([1, 2]), tf.fill([1, 1], -1.0)
+    side = HEIGHT * float(tf.sigmoid(-1.0))
 
     def seen(offset):
-        image = np.zeros((1, *CANVAS), np.float32)
+        image = np.zeros((1, *CANVAS, 1), np.float32)
         image[0, HEIGHT // 2 : HEIGHT // 2 + 2, round(WIDTH / 2 + offset)] = 1.0
-        there, nowhere = (corrected(look, tf.constant(x), shift, scale)[0] for x in (image, np.zeros_like(image)))
+        there, nowhere = (look(tf.constant(x), shift, scale)[0] for x in (image, np.zeros_like(image)))
         return np.abs(there - nowhere).max()
 
     assert seen(0.0) > 1e-4 and seen(0.65 * side) > 1e-4
     assert seen(1.0 * side) == 0.0
 
 
-def test_the_means_do_not_depend_on_the_noise():
-    network = RecognitionNetwork((11, 14), 3, 5, 4, 8, 6, (10,), -0.4, second_look=1.5)
-    images = tf.constant(np.random.default_rng(0).uniform(size=(2, 11, 14)).astype(np.float32))
-    stats, latents, _ = network(images, LatentNoise(*(tf.fill([2, 3, size], 0.7) for size in (2, 1, 4))))
-    mode, _, _ = network(images, LatentNoise.zeros(2, 3, 4))
-    for field in ("presence_logits", "shift_loc", "shift_log_scale", "scale_loc", "scale_log_scale"):
-        np.testing.assert_allclose(getattr(stats, field), getattr(mode, field), rtol=1e-6)
-    np.testing.assert_allclose(latents.shift_latent, stats.shift_loc + 0.7 * tf.exp(stats.shift_log_scale), rtol=1e-5)
-    np.testing.assert_allclose(latents.scale_latent, stats.scale_loc + 0.7 * tf.exp(stats.scale_log_scale), rtol=1e-5)
+def test_no_gradient_goes_through_what_is_seen_to_where_it_is_seen():
+    """Only by the slope and the side, which are the same whatever the image shows."""
+    images = tf.constant(np.random.default_rng(2).uniform(size=(2, *CANVAS, 1)), tf.float32)
+    gradients = []
+    look = made(glimpse_size=6)
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch((SHIFT, SCALE))
+        _, shift_spread, resized, scale_spread = look(images, SHIFT, SCALE)
+        total = tf.reduce_sum(shift_spread) + tf.reduce_sum(resized) + tf.reduce_sum(scale_spread)
+    assert tape.gradient(total, [SHIFT, SCALE]) == [None, None]
+    gradients = tape.gradient(total, look.trainable_variables)
+    assert all(np.abs(gradient).max() > 0.0 for gradient in gradients)
 
 
-def test_corrected_scales_stay_within_their_radius():
-    network = RecognitionNetwork((11, 14), 2, 5, 4, 8, 6, (10,), -0.4, scale_radius=0.1, second_look=1.5)
-    network.second_look.mlp.dense_1.bias.assign([0.0, 0.0, 0.0, 0.0, 50.0, 0.0])
-    stats, _, _ = network(tf.zeros([1, 11, 14]), LatentNoise.zeros(1, 2, 4))
-    np.testing.assert_allclose(stats.scale_loc, np.full((1, 2, 1), -0.3), atol=1e-4)
-
-
-def _without_windows(images, latents):
-    """Images less what lies in one window each, pixel by pixel; latents [B, 3]."""
-    kept = np.ones(images.shape, np.float32)
-    _, height, width = images.shape
-    for b, (x, y, u) in enumerate(latents.numpy()):
-        half = 0.5 * min(height, width) / (1.0 + np.exp(-u))
-        middles = 0.5 * height * (1.0 + np.tanh(y)), 0.5 * width * (1.0 + np.tanh(x))
-        for i in range(height):
-            for j in range(width):
-                covered = [
-                    max(0.0, min(pixel + 1.0, middle + half) - max(pixel, middle - half))
-                    for pixel, middle in zip((i, j), middles, strict=True)
-                ]
-                kept[b, i, j] -= covered[0] * covered[1]
-    return images * kept
-
-
-def _located_plainly(network, images):
-    """Means of shift and scale latents [B, T, 3], step by step; what a product of the loop is, is a product here."""
-    cell, look, batch = network.cell, network.second_look, len(images)
-    hidden, memory = cell.initial_state(batch)
-    fed_back, found = tf.zeros([batch, 3]), []
-    for _ in range(network.num_steps):
-        pooled = images if network.image_pool == 1 else mean_pool(images, network.image_pool)
-        gates = network.image_projection(tf.reshape(pooled, [batch, -1])) + cell.bias
-        hidden, memory = cell.update(gates + cell.gates(tf.concat([fed_back, hidden], -1)), memory)
-        shift_stats = network.shift_head(hidden)
-        scale_stats = network.scale_head(tf.concat([hidden, tf.tanh(shift_stats[:, :2])], -1))
-        where = tf.tanh(shift_stats[:, :2]), look.margin * tf.sigmoid(scale_stats[:, :1])
-        glimpses = read_glimpses(images, *map(tf.stop_gradient, where), look.glimpse_size)
-        said = look.mlp(tf.reshape(glimpses, [batch, -1]))
-        reach = look.margin * tf.sigmoid(scale_stats[:, :1])
-        shift = shift_stats[:, :2] + reach * tf.tanh(said[:, :2]) / (1.0 - tf.tanh(shift_stats[:, :2]) ** 2)
-        fed_back = tf.concat([shift, scale_stats[:, :1] + said[:, 4:5]], -1)
-        found.append(fed_back)
-        images = _without_windows(images, fed_back)
-    return tf.stack(found, 1)
-
-
-@pytest.mark.parametrize("image_pool", [1, 2])
-def test_steps_correct_their_windows_and_blank_them_for_later_steps(image_pool):
-    """Values and gradients are those of a plain loop that cuts windows out pixel by pixel."""
-    network = RecognitionNetwork((14, 14), 3, 5, 4, 8, 6, (10,), -0.4, image_pool=image_pool, second_look=1.5)
-    network.image_projection.kernel.assign(3.0 * network.image_projection.kernel)
-    images = tf.constant(np.random.default_rng(0).uniform(size=(4, 14, 14)).astype(np.float32))
-    weights = [
-        *(network.image_projection.kernel, network.cell.gates.kernel, network.cell.bias),
-        *network.shift_head.trainable_variables,
-        *network.second_look.trainable_variables,
-    ]
-    values, gradients = [], []
-    for located in (
-        lambda: tf.concat(network.locate(images, LatentNoise.zeros(4, 3, 4))[1:], -1),
-        lambda: _located_plainly(network, images),
-    ):
-        with tf.GradientTape() as tape:
-            values.append(located())
-            total = tf.reduce_sum(tf.sin(5.0 * values[-1]))
-        gradients.append(tape.gradient(total, [weight.value for weight in weights]))
-    np.testing.assert_allclose(values[0], values[1], atol=1e-5)
-    for found, expected in zip(*gradients, strict=True):
-        found, expected = tf.convert_to_tensor(found), tf.convert_to_tensor(expected)
-        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
+def test_a_centre_off_the_canvas_is_moved_by_a_finite_amount():
+    moved = look_that_says([5.0] * 6)(tf.zeros([1, *CANVAS, 1]), tf.fill([1, 2], 12.0), tf.fill([1, 1], 0.0))[0]
+    np.testing.assert_allclose(moved, [[0.75 * 0.75 * np.tanh(5.0) / 0.05, 0.75 * np.tanh(5.0) / 0.05]], rtol=1e-5)

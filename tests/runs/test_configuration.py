@@ -44,7 +44,7 @@ def test_an_unknown_file_names_the_nearest_and_all():
 
 
 def test_unknown_names_come_with_the_nearest_one():
-    message = message_of(bindings=["ASRModle.prior = 'air'"])
+    message = message_of(bindings=["ASRModle.num_steps = 3"])
     assert "no configurable is called 'ASRModle'; did you mean 'ASRModel'?" in message
     message = message_of(bindings=["train.batchsize = 3"])
     assert "train has no parameter 'batchsize'; did you mean 'batch_size'?" in message
@@ -84,7 +84,7 @@ def test_includes_are_found_beside_the_file_and_in_the_package(tmp_path, monkeyp
     monkeypatch.chdir(tmp_path)
     configuration.parse(["a/mine.gin"])
     assert gin.query_parameter("train.batch_size") == 3
-    assert gin.query_parameter("ASRModel.prior") == "air"
+    assert gin.query_parameter("ASRModel.estimator") == "enumerate"
 
 
 def test_what_lies_beside_a_file_wins_over_the_current_folder_and_other_files(tmp_path, monkeypatch):
