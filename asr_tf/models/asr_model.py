@@ -33,7 +33,7 @@ from asr_tf.imaging.observation import BernoulliPixels, Observation
 from asr_tf.imaging.windows import write_boxes
 from asr_tf.models import bound
 from asr_tf.models.bound_model import BoundModel, initial_weights_from
-from asr_tf.models.parts import described, made_again
+from asr_tf.models.parts import PARTS, check_part, described, made_again
 from asr_tf.networks.contracts import (
     Background,
     LatentNoise,
@@ -51,16 +51,6 @@ __all__ = ["ASRModel"]
 
 # What `infer` takes at once: more needs memory, and is no faster.
 _LARGEST_BATCH = 256
-
-_PARTS: dict[str, type] = {
-    "recognition": Recognition,
-    "decoder": ObjectDecoder,
-    "prior": ScenePrior,
-    "background": Background,
-    "composition": Composition,
-    "observation": Observation,
-}
-
 
 @gin.register
 @keras.saving.register_keras_serializable(package="asr_tf")
@@ -162,15 +152,9 @@ class ASRModel(BoundModel):
         self.composition = Sum() if composition is None else composition
         self.observation = BernoulliPixels() if observation is None else observation
         with initial_weights_from(seed):
-            for role, contract in _PARTS.items():
-                part = getattr(self, role)
-                if part is None and role == "background":
-                    continue
-                if not isinstance(part, contract):
-                    raise TypeError(f"ASRModel.{role} must be a {contract.__name__}, got {part!r}.")
+            for role in PARTS:
+                check_part(f"ASRModel.{role}", role, part := getattr(self, role))
                 if isinstance(part, Network):
-                    if part.built:
-                        raise ValueError(f"ASRModel.{role} belongs to another model already; make a new one.")
                     part.build(self.spec)
         self._prepare_training(ObjectiveTerms._fields, constraints, clipnorm)
         self.built = True
@@ -180,13 +164,13 @@ class ASRModel(BoundModel):
         spec = self.spec._asdict()
         spec["scale_prior_loc"], spec["scale_prior_scale"] = spec.pop("scale_loc"), spec.pop("scale_stddev")
         own = {key: getattr(self, key) for key in ("estimator", "temperature", "clipnorm", "seed", "name")}
-        parts = {role: described(getattr(self, role)) for role in _PARTS}
+        parts = {role: described(getattr(self, role)) for role in PARTS}
         return spec | own | parts | {"constraints": [described(rule) for rule in self.constraints]}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> ASRModel:
         """See `get_config`."""
-        parts = {role: made_again(contract, config[role]) for role, contract in _PARTS.items()}
+        parts = {role: made_again(contract, config[role]) for role, contract in PARTS.items()}
         rules = [made_again(Constraint, description) for description in config["constraints"]]
         return cls(**config | parts | {"constraints": rules})
 
@@ -194,7 +178,7 @@ class ASRModel(BoundModel):
         """What the report tells of the model."""
         return {
             "kind": "scenes",
-            **{role: None if (part := getattr(self, role)) is None else type(part).__name__ for role in _PARTS},
+            **{role: None if (part := getattr(self, role)) is None else type(part).__name__ for role in PARTS},
             "estimator": self.estimator,
             "num_steps": self.num_steps,
             "exact_count": self.spec.exact_count,

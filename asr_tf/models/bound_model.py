@@ -219,6 +219,10 @@ class BoundModel(keras.Model, metaclass=abc.ABCMeta):
         if self.optimizer is not None:
             self.optimizer.build(self.trainable_variables)
 
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """As in Keras, for a model that is loaded; Keras leaves it out where `compile` is overridden."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
         """Means over an epoch, reset by Keras at its start."""

@@ -87,6 +87,10 @@ class Network(Part, keras.layers.Layer, metaclass=abc.ABCMeta):
     def get_build_config(self) -> None:
         """None: the model that holds the part builds it."""
 
+    def compute_output_shape(self, spec: SceneSpec) -> tuple[int | None, ...]:
+        """What `model.summary()` shows: an appearance for each step, unless a contract says otherwise."""
+        return (None, spec.num_steps, spec.what_size)
+
 
 class Recognized(NamedTuple):
     """What recognition gives.
@@ -146,6 +150,10 @@ class Recognition(Network):
 class ObjectDecoder(Network):
     """p(object | appearance)."""
 
+    def compute_output_shape(self, spec: SceneSpec) -> tuple[int | None, ...]:
+        """The colours of objects."""
+        return (None, spec.glimpse_size, spec.glimpse_size, spec.channels)
+
     @abc.abstractmethod
     def call(self, what: tf.Tensor) -> Drawn:
         """Draws objects.
@@ -173,6 +181,10 @@ class ScenePrior(Network):
 
 class Background(Network):
     """What lies behind the objects."""
+
+    def compute_output_shape(self, spec: SceneSpec) -> tuple[int | None, ...]:
+        """A background."""
+        return (None, *spec.canvas_size, spec.channels)
 
     @abc.abstractmethod
     def call(self, images: tf.Tensor, seed: tf.Tensor | None = None) -> tuple[tf.Tensor, tf.Tensor]:

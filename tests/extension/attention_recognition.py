@@ -37,7 +37,8 @@ class AttentionRecognition(Recognition):
         self.head = keras.layers.Dense(7, bias_initializer=keras.initializers.Constant(start))
         self.score.build((None, self.filters))
         self.head.build((None, self.filters + 1))
-        self.encoder = keras.Sequential([keras.layers.Dense(self.units, "relu"), keras.layers.Dense(2 * spec.what_size)])
+        layers = [keras.layers.Dense(self.units, "relu"), keras.layers.Dense(2 * spec.what_size)]
+        self.encoder = keras.Sequential(layers)
         self.encoder.build((None, spec.glimpse_size**2 * spec.channels))
 
     def locate(self, images, noise=None):
@@ -55,7 +56,8 @@ class AttentionRecognition(Recognition):
             centre = tf.matmul(attention, places)  # [B, 2]
             head = tf.cast(self.head(tf.concat([attended, left], -1)), tf.float32)
             presence, moved, shift_spread, scale, scale_spread = tf.split(head, [1, 2, 2, 1, 1], -1)
-            steps.append((presence, tf.atanh(0.99 * centre) + moved, shift_spread, scale, scale_spread))
+            shift = 0.5 * tf.math.log((1.0 + centre) / (1.0 - centre)) + moved  # the first is atanh, which LiteRT lacks
+            steps.append((presence, shift, shift_spread, scale, scale_spread))
             away = tf.reduce_sum(tf.square(places - centre[:, tf.newaxis]), -1) / tf.square(tf.sigmoid(scale))
             scores -= self.inhibition * tf.exp(-2.0 * away)
         logits, *window = (tf.stack(values, 1) for values in zip(*steps, strict=True))

@@ -1,4 +1,4 @@
-"""A prior whose count is a Poisson number of at most T, with a rate that is learned; windows and appearance as in AIR."""
+"""A prior whose count is Poisson up to T, with a rate that is learned; windows and appearance as in AIR."""
 
 import math
 

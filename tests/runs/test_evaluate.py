@@ -16,6 +16,7 @@ from asr_tf.data import Scenes
 from asr_tf.models.image_vae import ImageVAE
 from asr_tf.runs import configuration
 from asr_tf.runs import evaluate as evaluation
+from asr_tf.runs.run_folder import FORMAT
 from asr_tf.scene import ObjectiveTerms
 
 
@@ -44,7 +45,7 @@ class _Model:
     def description(self):
         return {"kind": "toy"}
 
-    def objective(self, images, seed, estimator=None):
+    def objective(self, images, seed):
         one = tf.ones(tf.shape(images)[0])
         return ObjectiveTerms(one, self.kl * one, one, one, one)
 
@@ -76,7 +77,7 @@ def run(tmp_path, monkeypatch):
         ),
     )
     run.folder.mkdir()
-    info = {"seed": 7, "train_seconds": 12.5, "steps": 300}
+    info = {"seed": 7, "train_seconds": 12.5, "steps": 300, "format": FORMAT}
     (run.folder / "run.json").write_text(json.dumps(info))
     (run.folder / "config.gin").write_text("evaluate.num_samples = 10\n")
 

@@ -4,9 +4,13 @@ import json
 
 import pytest
 import tensorflow as tf
+import testing_model
 
+from asr_tf import evaluate_main, sample_main, train_main
 from asr_tf.runs import configuration
-from asr_tf.runs.run_folder import Checkpoints, RunFolder, RunFolderError
+from asr_tf.runs.run_folder import FORMAT, Checkpoints, RunFolder, RunFolderError, restore_model
+from asr_tf.training import fit
+from asr_tf.version import __version__
 
 
 def saved_at(folder, *steps):
@@ -120,7 +124,7 @@ def test_a_run_of_another_configuration_is_refused_and_the_same_one_is_not(tmp_p
     folder = RunFolder(tmp_path)
     flags = {"seed": 1, "max_minutes": None}
     folder.write_config("train.batch_size = 64\n", flags)
-    folder.write_info(flags)
+    folder.write_info({**flags, "format": FORMAT})
     folder.check_same_run("train.batch_size = 32\n", flags)  # no checkpoint: nothing to lose
     saved_at(folder.checkpoints, 1)
     folder.check_same_run("train.batch_size = 64\n", flags)
@@ -135,6 +139,59 @@ def test_a_run_of_another_configuration_is_refused_and_the_same_one_is_not(tmp_p
         folder.check_same_run("train.batch_size = 64\ntrain.warmup_steps = 7\n", flags)
     with pytest.raises(RunFolderError, match="--seed is 1 there and 2 now"):
         folder.check_same_run("train.batch_size = 64\n", {**flags, "seed": 2})
+
+
+TINY = "data.name = 'tiny'\ntrain.num_steps = 2\ntrain.batch_size = 4\ntrain.jit_compile = False\n"
+
+
+@pytest.fixture
+def earlier_run(tmp_path, monkeypatch):
+    """A folder as version 0.1.0 left it: its run.json names neither the format nor the channels."""
+    testing_model.install(monkeypatch)
+    (tmp_path / "tiny.gin").write_text(TINY)
+    configuration.parse([str(tmp_path / "tiny.gin")])
+    fit.train(str(tmp_path / "run"))
+    path = tmp_path / "run" / "run.json"
+    info = json.loads(path.read_text())
+    del info["format"], info["channels"]
+    path.write_text(json.dumps({**info, "versions": {**info["versions"], "asr_tf": "0.1.0"}}))
+    return tmp_path / "run"
+
+
+def contents(folder):
+    """Bytes and times of all files of a folder."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
+
+
+@pytest.mark.parametrize("finished", [True, False])
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda run: testing_model.run_command(
+            train_main, f"--workdir={run}", f"--gin_files={run.parent / 'tiny.gin'}"
+        ),
+        lambda run: testing_model.run_command(evaluate_main, f"--workdir={run}"),
+        lambda run: testing_model.run_command(sample_main, f"--workdir={run}", "--num_samples=2"),
+        restore_model,
+    ],
+    ids=["asr_train", "asr_evaluate", "asr_sample", "restore_model"],
+)
+def test_a_run_of_an_earlier_version_is_refused_and_left_as_it_is(earlier_run, use, finished):
+    info = earlier_run / "run.json"
+    info.write_text(json.dumps({**json.loads(info.read_text()), "finished": finished}))
+    before = contents(earlier_run)
+    with pytest.raises(RunFolderError) as caught:
+        use(earlier_run)
+    assert configuration.one_line(caught.value) == (
+        f"{earlier_run} holds a run of asr_tf 0.1.0, whose model {__version__} can't read (nothing was changed): "
+        "use that version for it, or train in another --workdir."
+    )
+    assert contents(earlier_run) == before
+
+
+def test_the_version_that_cannot_read_runs_of_0_1_0_is_called_otherwise():
+    assert __version__ != "0.1.0"
 
 
 def test_config_tells_how_to_repeat_the_run(tmp_path):

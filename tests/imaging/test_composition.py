@@ -1,0 +1,101 @@
+"""The clipped sum of objects against loops, with and without a background."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from asr_tf.imaging.composition import Composition, Drawn, Sum
+
+B, T, H, W = 2, 3, 4, 5
+
+
+def objects(channels, seed=0):
+    """Colours that add up to less than 1 here and to more there; and a background."""
+    rng = np.random.default_rng(seed)
+    return rng.uniform(size=(B, T, H, W, channels)) ** 2, rng.uniform(size=(B, H, W, channels)) ** 2
+
+
+def slow_canvas(colour, presence, background):
+    """One canvas [H, W, C] of one scene, pixel by pixel."""
+    canvas = np.zeros(colour.shape[1:])
+    for i, j, c in np.ndindex(*canvas.shape):
+        total = 0.0 if background is None else background[i, j, c]
+        for t in range(T):
+            total += presence[t] * colour[t, i, j, c]
+        canvas[i, j, c] = min(max(total, 0.0), 1.0)
+    return canvas
+
+
+@pytest.mark.parametrize("with_background", [False, True])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_canvas_is_the_clipped_sum_of_the_present_objects(channels, with_background):
+    colour, behind = objects(channels)
+    presence = np.array([[1.0, 0.0, 1.0], [1.0, 0.25, 0.0]])  # one is fainter
+    given = tf.constant(behind, tf.float32) if with_background else None
+    found = Sum().canvas(Drawn(tf.constant(colour, tf.float32)), tf.constant(presence, tf.float32), given)
+    expected = [slow_canvas(colour[b], presence[b], behind[b] if with_background else None) for b in range(B)]
+    assert (np.array(expected) == 1.0).any() and (np.array(expected) < 1.0).any()
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("with_background", [False, True])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_canvases_are_those_of_the_first_objects(channels, with_background):
+    colour, behind = objects(channels, seed=1)
+    given = tf.constant(behind, tf.float32) if with_background else None
+    found = Sum().canvases(Drawn(tf.constant(colour, tf.float32)), given)
+    assert found.shape == (B, T + 1, H, W, channels)
+    for b in range(B):
+        for k in range(T + 1):
+            expected = slow_canvas(colour[b], np.arange(T) < k, behind[b] if with_background else None)
+            np.testing.assert_allclose(found[b, k], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("shade", [None, 0.5])
+def test_nothing_on_nothing_is_the_background(shade):
+    behind = None if shade is None else tf.fill([B, H, W, 1], shade)
+    drawn = Drawn(tf.zeros([B, T, H, W, 1]))
+    expected = np.full((B, H, W, 1), shade or 0.0)
+    np.testing.assert_array_equal(Sum().canvas(drawn, tf.ones([B, T]), behind), expected)
+    np.testing.assert_array_equal(Sum().canvases(drawn, behind)[:, 0], expected)
+
+
+def test_gradients_are_the_weights_where_nothing_is_clipped():
+    colour, behind = objects(3, seed=2)
+    presence = tf.constant([[1.0, 0.5, 0.0], [0.25, 1.0, 1.0]], tf.float32)
+    weights = np.random.default_rng(3).normal(size=(B, H, W, 3))
+    given, background = tf.constant(colour, tf.float32), tf.constant(behind, tf.float32)
+    with tf.GradientTape() as tape:
+        tape.watch([given, presence, background])
+        total = tf.reduce_sum(weights.astype(np.float32) * Sum().canvas(Drawn(given), presence, background))
+    by_colour, by_presence, by_background = tape.gradient(total, [given, presence, background])
+    sums = np.einsum("bt,bthwc->bhwc", presence, colour) + behind
+    inside = weights * (sums < 1.0)
+    np.testing.assert_allclose(by_background, inside, rtol=1e-5)
+    np.testing.assert_allclose(by_colour, np.einsum("bt,bhwc->bthwc", presence, inside), rtol=1e-5)
+    np.testing.assert_allclose(by_presence, np.einsum("bthwc,bhwc->bt", colour, inside), rtol=1e-4, atol=1e-5)
+
+
+def test_the_number_of_images_may_be_unknown():
+    @tf.function(jit_compile=True)
+    def compose(colour, presence):
+        return Sum().canvases(Drawn(colour)), Sum().canvas(Drawn(colour), presence)
+
+    colour, _ = objects(3)
+    many, one = compose(tf.constant(colour, tf.float32), tf.ones([B, T]))
+    np.testing.assert_allclose(many[:, T], one, rtol=1e-6)
+    traced = compose.get_concrete_function(tf.TensorSpec([None, T, H, W, 3]), tf.TensorSpec([None, T]))
+    assert [shape.as_list() for shape in traced.output_shapes] == [[None, T + 1, H, W, 3], [None, H, W, 3]]
+
+
+def test_a_mask_is_no_matter_to_a_sum():
+    colour, _ = objects(3)
+    bare = Drawn(tf.constant(colour, tf.float32))
+    masked = bare._replace(mask=tf.zeros([B, T, H, W, 1]))
+    np.testing.assert_array_equal(Sum().canvases(masked), Sum().canvases(bare))
+
+
+def test_a_composition_says_how_it_composes():
+    assert Sum().get_config() == {}
+    with pytest.raises(TypeError, match="abstract"):
+        Composition()
