@@ -11,7 +11,15 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["CHANNELS", "check_choice", "check_images", "check_positive", "check_range", "check_whole"]
+__all__ = [
+    "CHANNELS",
+    "check_canvas_size",
+    "check_choice",
+    "check_images",
+    "check_positive",
+    "check_range",
+    "check_whole",
+]
 
 CHANNELS = {1: "grey", 3: "RGB"}
 """What images may be: number of channels C to what they hold."""
@@ -62,6 +70,18 @@ def check_whole(name: str, value: Any, low: int = 1) -> Any:
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < low:
         raise ValueError(f"{name} must be a whole number, {low} or more, got {value!r}.")
     return value
+
+
+def check_canvas_size(name: str, canvas_size: Any) -> tuple[int, int]:
+    """Returns (H, W), two whole numbers, 1 or more.
+
+    Raises:
+        ValueError: names the argument and the value.
+    """
+    if isinstance(canvas_size, str) or not isinstance(canvas_size, Sequence) or len(canvas_size) != 2:
+        raise ValueError(f"{name} must be (H, W), got {canvas_size!r}.")
+    height, width = (int(check_whole(f"{name}[{i}]", size)) for i, size in enumerate(canvas_size))
+    return height, width
 
 
 def check_images(

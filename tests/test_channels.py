@@ -57,7 +57,7 @@ def close(answers, wanted):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A run on RGB images, its model, and images with what the model finds in them: another count in some than others."""
+    """A run on RGB images, its model, and what the model finds in those images: not the same count in all of them."""
     folder = tmp_path_factory.mktemp("channels")
     pictures = folder / "pictures"
     pictures.mkdir()
@@ -99,6 +99,7 @@ def test_evaluation(trained, capsys):
     run_command(evaluate_main, f"--workdir={trained.run.path}")
     report = json.loads(trained.run.report.read_text())
     assert report["num_images"] == 4  # a tenth of them
+    assert report["num_test_images"] == 4  # a tenth of them
     assert "not_finite" not in report and np.isfinite(report["negative_elbo_nats"])
     names = {path.stem for path in trained.run.figures.iterdir()}
     assert {"reconstructions", "samples", "step_by_step", "training_curves"} <= names

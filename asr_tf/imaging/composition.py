@@ -7,6 +7,7 @@ References:
 from __future__ import annotations
 
 import abc
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import gin
@@ -28,6 +29,10 @@ class Drawn(NamedTuple):
 
     colour: Any
     mask: Any = None
+
+    def map(self, function: Callable[[tf.Tensor], tf.Tensor]) -> Drawn:
+        """The function of the colour and, where there is one, of the mask."""
+        return Drawn(*(None if part is None else function(part) for part in self))
 
 
 class Composition(Part, abc.ABC):

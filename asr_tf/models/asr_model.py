@@ -11,7 +11,7 @@ References:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import gin
@@ -20,7 +20,14 @@ import numpy as np
 import tensorflow as tf
 
 from asr_tf import fast
-from asr_tf.checks import CHANNELS, check_choice, check_positive, check_range, check_whole
+from asr_tf.checks import (
+    CHANNELS,
+    check_canvas_size,
+    check_choice,
+    check_positive,
+    check_range,
+    check_whole,
+)
 from asr_tf.constraints import Constraint, SceneStatistics
 from asr_tf.distributions import (
     PresenceCode,
@@ -120,7 +127,8 @@ class ASRModel(BoundModel):
                 `num_steps`.
         """
         super().__init__(name=name)
-        _check_sizes(canvas_size, num_steps=num_steps, glimpse_size=glimpse_size, what_size=what_size)
+        for label, value in (("num_steps", num_steps), ("glimpse_size", glimpse_size), ("what_size", what_size)):
+            check_whole(f"ASRModel.{label}", value)
         check_choice("ASRModel.channels", channels, list(CHANNELS))
         check_positive("ASRModel.scale_prior_scale", scale_prior_scale)
         check_positive("ASRModel.temperature", temperature)
@@ -132,7 +140,7 @@ class ASRModel(BoundModel):
                 raise TypeError(f"ASRModel.constraints must hold Constraint objects, got {constraint!r}.")
             constraint.check(num_steps)
 
-        self.canvas_size = (int(canvas_size[0]), int(canvas_size[1]))
+        self.canvas_size = check_canvas_size("ASRModel.canvas_size", canvas_size)
         self.channels, self.num_steps, self.estimator = channels, num_steps, estimator
         self.temperature, self.seed = temperature, seed
         self.spec = SceneSpec(
@@ -145,12 +153,9 @@ class ASRModel(BoundModel):
             scale_prior_scale,
             exact_count,
         )
-        self.recognition = LSTMRecognition() if recognition is None else recognition
-        self.decoder = MLPDecoder() if decoder is None else decoder
-        self.prior = AutoregressivePrior() if prior is None else prior
-        self.background = background
-        self.composition = Sum() if composition is None else composition
-        self.observation = BernoulliPixels() if observation is None else observation
+        self.recognition, self.decoder = recognition or LSTMRecognition(), decoder or MLPDecoder()
+        self.prior, self.background = prior or AutoregressivePrior(), background
+        self.composition, self.observation = composition or Sum(), observation or BernoulliPixels()
         with initial_weights_from(seed):
             for role in PARTS:
                 check_part(f"ASRModel.{role}", role, part := getattr(self, role))
@@ -185,16 +190,16 @@ class ASRModel(BoundModel):
             "constraints": [constraint.name for constraint in self.constraints],
         }
 
-    # The bound.
-
     def draw_noise(self, batch_size: tf.Tensor, seed: tf.Tensor, algorithm: str = "philox") -> LatentNoise:
         """See `BoundModel.draw_noise`."""
         return LatentNoise.draw(batch_size, self.spec, seed, algorithm)
 
-    def _draw_objects(self, what: tf.Tensor) -> Drawn:
-        """What each step draws in its window, [B, T, G, G, ...], from appearances [B, T, Z]."""
-        drawn = self.decoder(tf.reshape(what, [-1, what.shape[-1]]))
-        return _each(drawn, lambda x: tf.reshape(x, [-1, self.num_steps, *x.shape[1:]]))
+    def _draw(self, latents: SceneLatents) -> tuple[Drawn, tf.Tensor, Drawn]:
+        """What each step draws in its window [B, T, G, G, ...]; the windows as boxes [B, T, 4]; and on the canvas."""
+        flat = self.decoder(tf.reshape(latents.what, [-1, latents.what.shape[-1]]))
+        objects = flat.map(lambda x: tf.reshape(x, [-1, self.num_steps, *x.shape[1:]]))
+        boxes = self._boxes(latents)
+        return objects, boxes, objects.map(lambda x: write_boxes(x, boxes, self.canvas_size))
 
     def _boxes(self, latents: SceneLatents) -> tf.Tensor:
         return window_boxes(tf.tanh(latents.shift_latent), tf.sigmoid(latents.scale_latent), self.canvas_size)
@@ -207,9 +212,7 @@ class ASRModel(BoundModel):
         latents = recognized.latents
         posterior = scene_posterior(recognized.posterior)
         prior = self.prior.distribution(self.step).given(latents)
-        objects = self._draw_objects(latents.what)
-        boxes = self._boxes(latents)
-        drawn = _each(objects, lambda x: write_boxes(x, boxes, self.canvas_size))
+        objects, boxes, drawn = self._draw(latents)
         background, kl_background = (None, 0.0) if self.background is None else self.background(images, seed)
         if training and self.estimator == "concrete":
             relaxed = RelaxedPresenceCode(self.temperature, posterior.presence.logits).sample(seed=seed)
@@ -233,8 +236,6 @@ class ASRModel(BoundModel):
             prior_count_log_probs=prior.presence.count_log_probs() if self.prior.weights else None,
         )
         return terms, statistics
-
-    # Inference.
 
     def infer(self, images: Any, with_objects: bool = False) -> dict[str, tf.Tensor]:
         """Deterministic inference: the likeliest count, and the mode of every latent.
@@ -273,7 +274,7 @@ class ASRModel(BoundModel):
         glimpses = fast.read_windows(images, steps.scenes(), shift, scale, self.spec.glimpse_size)
         what, _ = self.recognition.describe(glimpses)
         boxes = window_boxes(shift, scale, self.canvas_size)
-        drawn = _each(self.decoder(what), lambda x: steps.put(fast.write_boxes(x, boxes, self.canvas_size)))
+        drawn = self.decoder(what).map(lambda x: steps.put(fast.write_boxes(x, boxes, self.canvas_size)))
         background = None if self.background is None else self.background(images)[0]
         inferred = {
             "count": count,
@@ -305,10 +306,8 @@ class ASRModel(BoundModel):
         """
         steps = fast.present_steps(presence)
         objects, places = self.decoder(steps.take(what)), steps.take(boxes)
-        drawn = _each(objects, lambda x: steps.put(fast.write_boxes(x, places, self.canvas_size)))
+        drawn = objects.map(lambda x: steps.put(fast.write_boxes(x, places, self.canvas_size)))
         return self.composition.canvas(drawn, presence, background)
-
-    # Generation.
 
     def sample(self, num_samples: Any, seed: Any, num_objects: Any = -1) -> dict[str, tf.Tensor]:
         """New scenes from the prior; the same seed gives the same scenes.
@@ -354,8 +353,6 @@ class ASRModel(BoundModel):
             "z_what": what,
         }
 
-    # Scoring.
-
     def log_likelihood(self, images: Any, num_particles: Any, seed: Any) -> tf.Tensor:
         """Importance-weighted lower bound of log p(x), with the count summed out in every particle.
 
@@ -388,8 +385,7 @@ class ASRModel(BoundModel):
             noise = self.draw_noise(tf.shape(images)[0], tf.stack([seed[0], seed[1] + k]))
             recognized = self.recognition(images, noise)
             latents = recognized.latents
-            boxes = self._boxes(latents)
-            drawn = _each(self._draw_objects(latents.what), lambda x: write_boxes(x, boxes, self.canvas_size))
+            _, _, drawn = self._draw(latents)
             observations = self.observation(self.composition.canvases(drawn, background))
             posterior = scene_posterior(recognized.posterior)
             weight = bound.log_weights(images, posterior, scenes.given(latents), latents, observations)
@@ -398,18 +394,3 @@ class ASRModel(BoundModel):
         start = tf.fill([tf.shape(images)[0]], -np.inf)
         total = tf.foldl(particle, tf.range(num_particles), initializer=start)
         return total - tf.math.log(tf.cast(num_particles, tf.float32)) - kl_background
-
-
-def _each(drawn: Drawn, function: Callable[[tf.Tensor], tf.Tensor]) -> Drawn:
-    """The function of colours and, where there are any, of masks."""
-    return Drawn(*(None if x is None else function(x) for x in drawn))
-
-
-def _check_sizes(canvas_size: Sequence[int], **whole: int) -> None:
-    """Raises ValueError where a size isn't a whole number above 0."""
-    for label, value in whole.items():
-        check_whole(f"ASRModel.{label}", value)
-    if isinstance(canvas_size, str) or len(canvas_size) != 2:
-        raise ValueError(f"ASRModel.canvas_size must be (H, W), got {canvas_size!r}.")
-    for i, size in enumerate(canvas_size):
-        check_whole(f"ASRModel.canvas_size[{i}]", size)

@@ -21,7 +21,14 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
-from asr_tf.checks import CHANNELS, check_choice, check_positive, check_range, check_whole
+from asr_tf.checks import (
+    CHANNELS,
+    check_canvas_size,
+    check_choice,
+    check_positive,
+    check_range,
+    check_whole,
+)
 from asr_tf.distributions import normal
 from asr_tf.imaging.observation import BernoulliPixels, Observation
 from asr_tf.models.bound_model import BoundModel, initial_weights_from
@@ -86,14 +93,10 @@ class ImageVAE(BoundModel):
             ValueError, TypeError: a value is out of range, or of the wrong type.
         """
         super().__init__(name=name)
-        if len(canvas_size) != 2:
-            raise ValueError(f"ImageVAE.canvas_size must be (H, W), got {canvas_size!r}.")
-        for i, size in enumerate(canvas_size):
-            check_whole(f"ImageVAE.canvas_size[{i}]", size)
         check_choice("ImageVAE.channels", channels, list(CHANNELS))
         check_whole("ImageVAE.what_size", what_size)
         check_range("ImageVAE.initial_brightness", initial_brightness, 1e-4, 1.0 - 1e-4)
-        self.canvas_size = (int(canvas_size[0]), int(canvas_size[1]))
+        self.canvas_size = check_canvas_size("ImageVAE.canvas_size", canvas_size)
         self.channels, self.what_size, self.seed = channels, what_size, seed
         self.encoder_units, self.decoder_units = tuple(encoder_units), tuple(decoder_units)
         self.initial_brightness = initial_brightness

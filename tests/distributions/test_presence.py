@@ -11,8 +11,10 @@ from tensorflow_probability import distributions as tfd
 from asr_tf.distributions import (
     PresenceCode,
     RelaxedPresenceCode,
+    certain_presence_logits,
     code_of_count,
     relaxed_kl_estimate,
+    running_sum,
 )
 
 LOGITS = np.array([[0.3, -1.0, 2.0, 0.5], [-2.0, 1.0, 0.0, 3.0]])
@@ -34,6 +36,31 @@ def run_three_ways(function, *args):
     yield function(*args)
     yield tf.function(function)(*args)
     yield tf.function(function, jit_compile=True)(*args)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(5,), (2, 3, 4), (3, 1)])
+def test_running_sums_from_both_ends(shape, dtype):
+    values = np.random.default_rng(0).normal(size=shape).astype(dtype)
+    for reverse, expected in ((False, np.cumsum(values, -1)), (True, np.cumsum(values[..., ::-1], -1)[..., ::-1])):
+        found = running_sum(tf.constant(values), reverse)
+        assert found.dtype == dtype
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("count", [0, 2, 4])
+def test_certain_counts_have_all_of_the_probability_and_no_gradient_that_is_not_finite(count):
+    logits = certain_presence_logits(count, 4)
+    certain, other = PresenceCode(logits), PresenceCode(tf.zeros([4]))
+    np.testing.assert_array_equal(certain.count_probs(), np.arange(5) == count)
+    np.testing.assert_array_equal(tf.reduce_sum(certain.sample(50, seed=[0, 1]), -1), np.full(50, count))
+    assert certain.log_prob(code_of_count(count, 4)) == 0.0
+    exact = -float(other.count_log_probs()[count])
+    np.testing.assert_allclose(tfd.kl_divergence(certain, other), exact, rtol=1e-6)
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        kl = tfd.kl_divergence(other, PresenceCode(logits)) + tfd.kl_divergence(PresenceCode(logits), other)
+    assert np.isfinite(kl) and np.isfinite(tape.gradient(kl, logits)).all()
 
 
 def test_count_probs_equal_a_walk_through_the_steps_and_sum_to_one():

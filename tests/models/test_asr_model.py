@@ -1,4 +1,4 @@
-"""The model as a whole: bounds, steps, sampling, settings, messages."""
+"""The model of scenes: inference, drawing, sampling and scoring against slow references; its parts and settings."""
 
 import keras
 import numpy as np
@@ -6,57 +6,439 @@ import pytest
 import tensorflow as tf
 from testing_asr_model import images, tiny
 
+from asr_tf import fast
 from asr_tf.constraints import AggregateCount, CountInSet, PriorCountInSet, TightWindows
-from asr_tf.distributions import PresenceCode
+from asr_tf.distributions import PresenceCode, code_of_count, scene_posterior
+from asr_tf.imaging.composition import Drawn, Sum
+from asr_tf.imaging.observation import BernoulliPixels, GaussianPixels
+from asr_tf.imaging.windows import write_boxes
+from asr_tf.models import bound
+from asr_tf.models.bound_model import BoundModel
+from asr_tf.networks.contracts import Background, ObjectDecoder
+from asr_tf.networks.decoder import MLPDecoder
+from asr_tf.networks.prior import AIRPrior, AutoregressivePrior
+from asr_tf.networks.recognition import LSTMRecognition
 
 RULES = (CountInSet((1, 3)), AggregateCount((1, 3)), TightWindows())
 
 
-def weights_of(model):
-    return [variable.numpy() for variable in model.trainable_variables]
-
-
-def step(model, batch):
-    """One training step; its logs."""
-    data = tf.data.Dataset.from_tensors({"image": batch})
-    history = model.fit(data, epochs=1, verbose=0).history
-    return {name: values[0] for name, values in history.items()}
-
-
-def compiled(model, **settings):
-    model.compile(optimizer=keras.optimizers.Adam(1e-2), **settings)
+def counting(**settings):
+    """A tiny model whose count depends on the image."""
+    model = tiny(**settings)
+    if model.spec.exact_count is None:
+        last = model.recognition.presence_head.dense[-1]
+        last.kernel.assign(40.0 * last.kernel)
+        last.bias.assign([4.0])
     return model
 
 
+def varied(n=30, channels=1):
+    """Images from dark to bright, in which `counting` finds from none to all objects."""
+    brightness = np.random.default_rng(1).uniform(size=(n, 1, 1, 1)).astype(np.float32)
+    return brightness * images(n, channels=channels)
+
+
+# Inference.
+
+
+def by_the_training_pass(model, batch):
+    """What `infer` gives, from recognition without noise, masked and summed."""
+    posterior, latents, _ = model.recognition(tf.constant(batch))
+    count_probs = PresenceCode(posterior.presence_logits).count_probs()
+    count = tf.argmax(count_probs, -1, output_type=tf.int32)
+    presence = code_of_count(count, model.num_steps)
+    boxes = model._boxes(latents)
+    drawn = write_boxes(model._draw_objects(latents.what).colour, boxes, model.canvas_size)
+    drawn *= presence[..., None, None, None]
+    return {
+        "count": count,
+        "count_probs": count_probs,
+        "presence": presence,
+        "boxes": presence[..., None] * boxes,
+        "z_what": presence[..., None] * latents.what,
+        "reconstruction": np.clip(np.sum(drawn, 1), 0.0, 1.0),
+        "objects": drawn,
+    }
+
+
 @pytest.mark.parametrize(
-    ("estimator", "prior", "observation"),
-    [("enumerate", "autoregressive", "gaussian"), ("concrete", "air", "bernoulli")],
+    "settings",
+    [
+        {},
+        {"image_pool": 1, "scale_bound": 2.0, "num_steps": 1},
+        {"scale_bound": 1.0, "second_look": 1.0, "exact_count": 2},
+        {"encoder_units": (9, 7), "units": (8, 11), "prior": "air", "image_pool": 3, "num_steps": 4},
+        {"channels": 3, "second_look": 2.0},
+    ],
 )
-def test_fit_lowers_the_loss_in_every_setting(estimator, prior, observation):
-    model = compiled(
-        tiny(estimator=estimator, prior=prior, observation=observation, constraints=RULES),
-        jit_compile=False,
-    )
-    data = tf.data.Dataset.from_tensors(
-        {"image": images(), "count": np.array([1, 3, 1, 3, 1], np.int32)}
-    ).repeat()
-    first = model.fit(data, steps_per_epoch=2, epochs=1, verbose=0).history
-    last = model.fit(data, steps_per_epoch=20, epochs=1, verbose=0).history
-    assert last["loss"][0] < first["loss"][0]
-    assert int(model.step.numpy()) == 22
-    for name in ("negative_elbo_nats", "kl_what_nats", "penalty_count_in_set", "count_accuracy"):
-        assert np.isfinite(last[name][0])
+def test_infer_is_the_training_pass_without_noise_fast_and_plain(settings):
+    model, batch = counting(**settings), varied(channels=settings.get("channels", 1))
+    wanted = by_the_training_pass(model, batch)
+    assert len(np.unique(wanted["count"])) > 1 or model.spec.exact_count == 2
+    found = model.infer(batch, with_objects=True)
+    with fast.plain():
+        plain = model.infer(batch, with_objects=True)
+    assert set(found) == set(plain) == set(wanted)
+    for name, value in wanted.items():
+        assert found[name].dtype == plain[name].dtype == value.dtype
+        np.testing.assert_allclose(found[name], value, rtol=0, atol=1e-5, err_msg=name)
+        np.testing.assert_allclose(plain[name], value, rtol=0, atol=1e-5, err_msg=name)
+
+
+def test_infer_is_deterministic_and_consistent():
+    model, batch = counting(), varied(20)
+    result = {name: value.numpy() for name, value in model.infer(batch, with_objects=True).items()}
+    assert {name: value.shape for name, value in result.items()} == {
+        "count": (20,),
+        "count_probs": (20, 4),
+        "presence": (20, 3),
+        "boxes": (20, 3, 4),
+        "z_what": (20, 3, 4),
+        "objects": (20, 3, 12, 14, 1),
+        "reconstruction": (20, 12, 14, 1),
+    }
+    np.testing.assert_allclose(result["count_probs"].sum(1), 1.0, rtol=1e-5)
+    np.testing.assert_array_equal(result["count"], result["count_probs"].argmax(1))
+    np.testing.assert_array_equal(result["presence"], np.arange(3) < result["count"][:, None])
+    np.testing.assert_allclose(result["reconstruction"], np.clip(result["objects"].sum(1), 0, 1), atol=1e-6)
+    absent = result["presence"] == 0
+    assert absent.any() and not result["boxes"][absent].any() and not result["z_what"][absent].any()
+    assert (result["boxes"][~absent] != 0).all()
+    again = model.infer(batch)
+    assert "objects" not in again
+    for name, value in again.items():
+        np.testing.assert_array_equal(value, result[name], err_msg=name)
+
+
+def test_levels_may_be_bytes_or_fractions_arrays_or_tensors():
+    model, levels = tiny(), np.random.default_rng(0).integers(0, 256, (2, 12, 14, 1), dtype=np.uint8)
+    wanted = model.infer(levels)
+    for given in (levels / 255.0, tf.constant(levels), tf.constant(levels / 255.0)):
+        for name, value in model.infer(given).items():
+            np.testing.assert_allclose(value, wanted[name], atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (np.zeros((2, 12, 14)), r"shape \[N, H, W, 1\]"),
+        (np.zeros((2, 12, 14, 3)), r"shape \[N, H, W, 1\] \(grey\), got \[2, 12, 14, 3\]"),
+        (np.zeros((2, 14, 12, 1)), "12 x 14 pixels"),
+        (np.full((2, 12, 14, 1), np.nan), "NaN"),
+        (np.full((2, 12, 14, 1), 2.0), r"\[0, 1\]"),
+    ],
+)
+def test_what_is_wrong_with_images_is_named(bad, message):
+    model = tiny()
+    for ask in (model.infer, lambda x: model.log_likelihood(x, 1, (0, 0)), lambda x: model.objective(x, (0, 0))):
+        for kind in (np.asarray, tf.constant):
+            with pytest.raises(ValueError, match=message):
+                ask(kind(bad))
+
+
+@pytest.mark.parametrize("with_objects", [False, True])
+def test_a_large_batch_is_the_same_in_parts(with_objects):
+    model, batch = counting(), np.tile(varied(20), (30, 1, 1, 1))  # 600 = 256 + 256 + 88
+    parts = model.infer(batch[:20], with_objects)
+    for name, value in model.infer(batch, with_objects).items():
+        assert value.shape[0] == 600 and value.dtype == parts[name].dtype, name
+        for i in (0, 240, 580):
+            np.testing.assert_allclose(value[i : i + 20], parts[name], atol=1e-5, err_msg=name)
+
+
+def test_plain_inference_and_sampling_compile_and_give_the_same():
+    model, batch = counting(), tf.constant(varied(20))
+    model.prior.presence_weights.assign([0.1, -0.05, 0.02])
+    results = [model.infer(batch)]
+    samples = [model.sample(20, [3, 4])]
+    with fast.plain():
+        results.append(tf.function(model.infer, jit_compile=True)(batch))
+        samples.append(model.sample(20, [3, 4]))
+    assert len(np.unique(results[0]["count"])) > 2 and len(np.unique(samples[0]["count"])) > 2
+    for one, other in (results, samples):
+        for name, value in one.items():
+            np.testing.assert_allclose(value, other[name], atol=1e-5, err_msg=name)
+
+
+def test_images_without_objects_are_black():
+    model = tiny()
+    model.recognition.presence_head.dense[-1].bias.assign([-100.0])
+    found = model.infer(images(3), with_objects=True)
+    for name in ("count", "presence", "boxes", "z_what", "reconstruction", "objects"):
+        assert not np.any(found[name]), name
+
+
+def test_weights_that_change_change_what_is_inferred():
+    model, batch = tiny(), images()
+    before = model.infer(batch)["reconstruction"].numpy()
+    for weight in model.trainable_variables:
+        weight.assign_add(tf.fill(weight.shape, 0.1))
+    after = model.infer(batch)["reconstruction"]
+    assert np.abs(after - before).max() > 1e-2
+    np.testing.assert_allclose(after, by_the_training_pass(model, batch)["reconstruction"], atol=1e-5)
+
+
+# Drawing.
+
+
+@pytest.fixture(scope="module", params=["fast", "plain"])
+def drawing(request):
+    """A model, what its decoder draws of three appearances [3, 6, 6], and those, [1, 3, Z]."""
+    model = tiny()
+    what = np.random.default_rng(1).normal(size=(1, 3, 4)).astype(np.float32)
+    with fast.plain() if request.param == "plain" else tf.name_scope("fast"):
+        yield model, model.decoder(tf.constant(what[0])).colour.numpy()[..., 0], what
+
+
+def draw(drawing, boxes, presence=(1.0, 1.0, 1.0), order=(0, 1, 2)):
+    model, _, what = drawing
+    boxes = tf.constant(np.reshape(boxes, (1, 3, 4)), tf.float32)
+    return model.render(tf.constant(what[:, list(order)]), boxes, tf.constant([presence], tf.float32)).numpy()[0, ..., 0]
+
+
+def box(top, left, height, width):
+    """Fractions of the canvas from pixels."""
+    return np.array([top, left, top + height, left + width]) / [12, 14, 12, 14]
+
+
+NOWHERE = np.zeros(4)
+
+
+def test_an_object_drawn_by_hand(drawing):
+    """Bilinear interpolation in a box of any proportions, pixel by pixel."""
+    top, left, height, width = 1.5, 2.25, 8.0, 5.0
+    values, wanted = drawing[1][0], np.zeros((12, 14))
+    for y, x in np.ndindex(*wanted.shape):
+        row, column = (y + 0.5 - top) * 6 / height - 0.5, (x + 0.5 - left) * 6 / width - 0.5
+        for i, j in np.ndindex(6, 6):
+            wanted[y, x] += max(0.0, 1 - abs(row - i)) * max(0.0, 1 - abs(column - j)) * values[i, j]
+    drawn = draw(drawing, [box(top, left, height, width), NOWHERE, NOWHERE], (1, 0, 0))
+    np.testing.assert_allclose(drawn, wanted, atol=1e-5)
+
+
+def test_objects_add_up_in_any_order_and_place(drawing):
+    boxes = [box(0, 0, 5, 5), box(6, 8, 5, 5), box(3, 4, 4, 6)]
+    alone = [draw(drawing, boxes, presence) for presence in np.eye(3)]
+    every = draw(drawing, boxes)
+    np.testing.assert_allclose(every, np.clip(sum(alone), 0, 1), atol=1e-6)
+    np.testing.assert_allclose(draw(drawing, boxes, (0, 1, 1)), np.clip(alone[1] + alone[2], 0, 1), atol=1e-6)
+    np.testing.assert_allclose(draw(drawing, boxes[::-1], order=(2, 1, 0)), every, atol=1e-6)
+    np.testing.assert_allclose(draw(drawing, boxes, (0.25, 0, 0)), 0.25 * alone[0], atol=1e-6)
+
+
+def test_a_moved_object_is_the_same_elsewhere_and_swapped_ones_change_places(drawing):
+    here, there = box(0, 0, 6, 6), box(6, 8, 6, 6)
+    drawn = draw(drawing, [here, there, NOWHERE], (1, 1, 0))
+    swapped = draw(drawing, [here, there, NOWHERE], (1, 1, 0), order=(1, 0, 2))
+    np.testing.assert_allclose(drawn[:6, :6], drawing[1][0], atol=1e-5)
+    np.testing.assert_allclose(swapped[6:, 8:], drawing[1][0], atol=1e-5)
+    np.testing.assert_allclose(swapped[:6, :6], drawn[6:, 8:], atol=1e-5)
+    assert np.abs(swapped - drawn).max() > 1e-3
+
+
+def test_boxes_far_away_of_no_size_or_not_a_number_draw_nothing(drawing):
+    far, point, bad = box(1000, 1000, 6, 6), box(5, 5.25, 0, 0), np.full(4, np.nan)
+    drawn = draw(drawing, [far, point, NOWHERE])
+    assert not np.any(drawn)
+    if fast.enabled():  # the kernel; products with NaN are NaN
+        assert not np.any(draw(drawing, [far, point, bad]))
+
+
+def test_drawing_has_gradients():
+    model = tiny()
+    boxes = tf.constant(np.stack([box(1, 2, 6, 6), box(4, 4, 5, 5), box(0, 6, 7, 7)])[np.newaxis], tf.float32)
+    with fast.plain(), tf.GradientTape() as tape:
+        tape.watch(boxes)
+        total = tf.reduce_sum(tf.square(model.render(tf.ones([1, 3, 4]), boxes, tf.ones([1, 3]))))
+    gradient = tape.gradient(total, boxes)
+    assert np.all(np.isfinite(gradient)) and np.abs(gradient).min(-1).max() > 0
+
+
+def test_what_infer_finds_redraws_its_reconstruction():
+    model = counting()
+    found = model.infer(varied())
+    drawn = model.render(found["z_what"], found["boxes"], found["presence"])
+    np.testing.assert_allclose(drawn, found["reconstruction"], atol=1e-5)
+
+
+# Sampling.
+
+
+@pytest.mark.parametrize("prior", ["autoregressive", "air"])
+def test_samples_follow_the_seed_and_the_count_prior(prior):
+    if prior == "autoregressive":
+        model, logits = tiny(), [1.0, -0.5, 0.2]
+        model.prior.presence_weights.assign([0.1, -0.05, 0.02])
+    else:
+        model, logits = tiny(prior="air", presence_logits=(0.5, 0.5)), [0.5] * 3
+    one, same, other = (model.sample(4000, seed) for seed in ([1, 2], [1, 2], [1, 3]))
+    for name, value in one.items():
+        np.testing.assert_array_equal(value, same[name])
+    assert np.abs(one["images"] - other["images"]).max() > 0
+    share = np.bincount(one["count"], minlength=4) / 4000
+    expected = PresenceCode(logits).count_probs().numpy()
+    assert (np.abs(share - expected) < 5 * np.sqrt(expected * (1 - expected) / 4000)).all()
+    assert one["images"].numpy().min() >= 0.0 and one["images"].numpy().max() <= 1.0
+    absent = one["presence"].numpy() == 0
+    assert not one["boxes"].numpy()[absent].any() and not one["z_what"].numpy()[absent].any()
+    what = one["z_what"].numpy()[~absent]
+    np.testing.assert_allclose(what.mean(0), 0.0, atol=5 / np.sqrt(len(what)))
+    np.testing.assert_allclose(what.std(0), 1.0, atol=5 / np.sqrt(2 * len(what)))
+
+
+def test_sampled_images_are_drawn_of_what_is_sampled():
+    model = tiny(learn_scale=True)
+    drawn = model.sample(20, [1, 2])
+    again = model.render(drawn["z_what"], drawn["boxes"], drawn["presence"])
+    np.testing.assert_allclose(again, drawn["images"], atol=1e-6)
+
+
+@pytest.mark.parametrize("prior", ["autoregressive", "air"])
+def test_samples_with_a_given_number_of_objects(prior):
+    model = tiny() if prior == "autoregressive" else tiny(prior="air")
+    for k in range(4):
+        result = model.sample(50, [0, k], k)
+        assert (result["count"].numpy() == k).all()
+        assert (result["presence"].numpy() == (np.arange(3) < k)).all()
+    with pytest.raises(ValueError, match="num_objects must be between -1 and 3, got 4"):
+        model.sample(2, [0, 0], 4)
+
+
+def test_given_counts_leave_the_first_objects_as_they_are_from_the_prior():
+    """Presence looks at no latents, so p(z_1 | n) is p(z_1): the same draws, whatever the count."""
+    model = tiny()
+    two, three = (model.sample(20, [5, 5], k) for k in (2, 3))
+    np.testing.assert_array_equal(two["boxes"][:, :2], three["boxes"][:, :2])
+
+
+# Scoring.
+
+
+def test_one_particle_is_the_log_weight_and_more_are_their_mean():
+    model, batch = tiny(), images(3)
+    one = np.stack([model.log_likelihood(batch, 1, (4, 9 + k)) for k in range(4)])
+    many = np.logaddexp.reduce(one, 0) - np.log(4.0)
+    np.testing.assert_allclose(model.log_likelihood(batch, 4, (4, 9)), many, rtol=1e-5)
+    noise = model.draw_noise(3, tf.constant([4, 9]))
+    posterior, latents, _ = model.recognition(tf.constant(batch), noise)
+    drawn = write_boxes(model._draw_objects(latents.what).colour, model._boxes(latents), (12, 14))
+    observations = BernoulliPixels()(Sum().canvases(Drawn(drawn)))
+    prior = model.prior.distribution(0).given(latents)
+    weight = bound.log_weights(tf.constant(batch), scene_posterior(posterior), prior, latents, observations)
+    np.testing.assert_allclose(one[0], weight, rtol=1e-5)
+
+
+def test_log_likelihood_is_above_the_bound_and_grows_with_particles():
+    model = tiny()
+    batch = images(3)
+    negative_elbo = tf.function(lambda seed: model.objective(batch, seed).negative_elbo)
+    elbo = np.mean([-negative_elbo(tf.constant([0, i])) for i in range(200)], axis=0)
+    few = np.mean([model.log_likelihood(batch, 1, [1, i]) for i in range(200)], axis=0)
+    many = np.mean([model.log_likelihood(batch, 50, [2, 50 * i]) for i in range(20)], axis=0)
+    assert (few > elbo).all() and (many > few).all()
+    with pytest.raises(ValueError, match="num_particles must be a number above 0, got 0"):
+        model.log_likelihood(batch, 0, [0, 0])
+
+
+def test_log_likelihood_equals_a_known_integral():
+    """With a blank decoder nothing depends on the latents: p(x) is the blank image's own probability."""
+    model = tiny(initial_brightness=1e-4, observation=BernoulliPixels(0.2), placement_grid=None)
+    for layer in model.decoder.perceptron.dense:
+        layer.kernel.assign(tf.zeros_like(layer.kernel))
+    batch = images(3)
+    expected = (batch * np.log(0.2) + (1 - batch) * np.log(0.8)).sum((1, 2, 3))
+    estimates = np.stack([model.log_likelihood(batch, 200, [0, 200 * i]) for i in range(20)])
+    np.testing.assert_allclose(estimates.mean(0), expected, atol=1.0)
+
+
+def test_score_is_the_bound_of_its_parts():
+    """Likelihood by hand, given the same noise, with normal pixels."""
+    model, batch = tiny(observation=GaussianPixels(0.4)), images()
+    noise = model.draw_noise(5, tf.constant([1, 2]))
+    terms, statistics = model.score(tf.constant(batch), noise, tf.constant([0, 0]), training=True)
+    posterior, latents, glimpses = model.recognition(tf.constant(batch), noise)
+    drawn = write_boxes(model._draw_objects(latents.what).colour, model._boxes(latents), (12, 14)).numpy()
+    probs, nll = PresenceCode(posterior.presence_logits).count_probs().numpy(), 0.0
+    for k in range(4):
+        canvas = np.clip(drawn[:, :k].sum(1), 0.0, 1.0)
+        density = 0.5 * ((batch - canvas) / 0.4) ** 2 + np.log(0.4) + 0.5 * np.log(2 * np.pi)
+        nll += probs[:, k] * density.sum((1, 2, 3))
+    np.testing.assert_allclose(terms.nll, nll, rtol=1e-4)
+    np.testing.assert_allclose(statistics.drawn, drawn, atol=1e-6)
+    np.testing.assert_allclose(statistics.glimpses, glimpses, atol=1e-6)
+    np.testing.assert_allclose(statistics.count_probs, probs, rtol=1e-5)
+
+
+def test_pixels_may_be_given_as_an_array():
+    """`tfd.Bernoulli` takes NumPy's fractions for whole numbers."""
+    canvas, batch = tf.fill([5, 12, 14, 1], 0.3), images()
+    distribution = BernoulliPixels()(canvas)
+    np.testing.assert_allclose(distribution.log_prob(batch), distribution.log_prob(tf.constant(batch)), rtol=1e-6)
+
+
+@pytest.mark.parametrize("prior", ["autoregressive", "air"])
+@pytest.mark.parametrize("count", [0, 2, 3])
+def test_an_exact_count_is_given_and_costs_nothing(prior, count):
+    """The bound is that of scenes with so many objects: the term of n = k of the enumeration, and no divergence."""
+    settings = {"prior": "air"} if prior == "air" else {}
+    model, free = tiny(exact_count=count, **settings), tiny(**settings)
+    assert len(free.trainable_variables) == len(model.trainable_variables) + 4 + (prior != "air")
+    assert not any("presence" in weight.path for weight in model.trainable_variables)
+    batch = images()
+    terms = model.objective(batch, (0, 1))
+    np.testing.assert_array_equal(terms.kl_count, np.zeros(5))
+    noise_seed, _ = tf.unstack(tf.random.split((0, 1), 2))
+    _, latents, _ = model.recognition(tf.constant(batch), model.draw_noise(5, noise_seed))
+    drawn = write_boxes(model._draw_objects(latents.what).colour, model._boxes(latents), (12, 14)).numpy()
+    canvas = np.clip(drawn[:, :count].sum(1), 1e-6, 1 - 1e-6)
+    nll = -(batch * np.log(canvas) + (1 - batch) * np.log1p(-canvas)).sum((1, 2, 3))
+    np.testing.assert_allclose(terms.nll, nll, rtol=1e-4)
+    assert model.infer(batch)["count"].numpy().tolist() == [count] * 5
+    assert model.sample(6, (0, 0))["count"].numpy().tolist() == [count] * 6
+    assert np.isfinite(model.log_likelihood(batch, 3, (0, 0))).all()
+
+
+# Training.
+
+
+def step(model, batch=None, optimizer=None, steps=1):
+    """Some training steps; the logs of the last."""
+    model.compile(optimizer=optimizer or keras.optimizers.Adam(1e-2), jit_compile=False, run_eagerly=True)
+    data = tf.data.Dataset.from_tensors({"image": images() if batch is None else batch}).repeat()
+    return {name: x[-1] for name, x in model.fit(data, epochs=steps, steps_per_epoch=1, verbose=0).history.items()}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"observation": GaussianPixels()},
+        {"estimator": "concrete", "prior": "air"},
+        {"estimator": "concrete", "exact_count": 2},
+        {"num_steps": 1, "constraints": (CountInSet((0, 1)),)},
+        {"channels": 3, "second_look": 2.0, "learn_scale": True},
+    ],
+)
+def test_every_setting_trains(settings):
+    model = tiny(**{"constraints": RULES} | settings)
+    batch = images(channels=model.channels)
+    before = np.mean([np.mean(model.objective(batch, (0, i)).negative_elbo) for i in range(5)])
+    logs = step(model, batch, steps=12)
+    after = np.mean([np.mean(model.objective(batch, (0, i)).negative_elbo) for i in range(5)])
+    assert after < before and logs["skipped_steps"] == 0.0
+    assert all(np.isfinite(value) for value in logs.values())
+    if model.spec.exact_count is not None:
+        assert logs["kl_count_nats"] == 0.0
 
 
 def test_a_rule_about_the_prior_pulls_at_the_prior_alone():
     rule = PriorCountInSet((1, 3), strength=7.0)
     gradients = []
     for model in (tiny(constraints=[rule]), tiny()):  # of one seed
-        weights = model.prior_network.presence_weights
+        weights = model.prior.presence_weights
         weights.assign([0.1, -0.05, 0.02])
         with tf.GradientTape(persistent=True) as tape:
-            loss, named, _ = model._loss(images()[..., 0], tf.constant([0, 1]), "enumerate")
-            allowed = tf.gather(PresenceCode(model.prior_network.presence_logits()).count_probs(), rule.counts)
+            loss, named, _ = model._loss({"image": tf.constant(images())}, tf.constant([0, 1]), training=True)
+            allowed = tf.gather(model.prior.distribution(0).presence.count_probs(), rule.counts)
             wanted = -tf.math.log(tf.reduce_sum(allowed))
         gradients.append(tape.gradient(loss, model.trainable_variables))
         if len(gradients) == 1:
@@ -68,156 +450,40 @@ def test_a_rule_about_the_prior_pulls_at_the_prior_alone():
         np.testing.assert_allclose(one, other + more, rtol=1e-4, atol=1e-4, err_msg=variable.path)
 
 
-@pytest.mark.parametrize("jit_compile", [False, True])
-def test_loss_is_bound_plus_weighted_penalties(jit_compile):
-    model = compiled(tiny(constraints=RULES), jit_compile=jit_compile)
-    logs = model.evaluate(
-        tf.data.Dataset.from_tensors({"image": images()}), verbose=0, return_dict=True
-    )
-    terms = sum(
-        logs[f"{name}_nats"] for name in ("nll", "kl_count", "kl_shift", "kl_scale", "kl_what")
-    )
-    np.testing.assert_allclose(logs["negative_elbo_nats"], terms, rtol=1e-5)
-    penalties = sum(rule.strength * logs[f"penalty_{rule.name}"] for rule in RULES)
-    np.testing.assert_allclose(logs["loss"], terms + penalties, rtol=1e-5)
-    assert "count_accuracy" not in logs
+@pytest.mark.parametrize("frozen", ["recognition", "decoder", "prior"])
+def test_a_frozen_part_stays_while_the_others_learn(frozen):
+    model = tiny()
+    getattr(model, frozen).trainable = False
+    before = {role: getattr(model, role).get_weights() for role in ("recognition", "decoder", "prior")}
+    step(model, optimizer=keras.optimizers.SGD(1e-3, momentum=0.9), steps=2)
+    for role, weights in before.items():
+        moved = max(
+            np.abs(a - b).max() for a, b in zip(weights, getattr(model, role).get_weights(), strict=True)
+        )
+        assert (moved == 0.0) == (role == frozen), role
 
 
-def test_a_penalty_for_every_step_is_refused():
-    """Its mean would be the penalty divided by T."""
-
-    class EveryStep(CountInSet):
-        def penalty(self, statistics):
-            return statistics.presence_probs
-
-    model = compiled(tiny(constraints=[EveryStep((1, 3))]), jit_compile=False)
-    with pytest.raises(ValueError, match=r"EveryStep.penalty must give a number an image, \[B\], or one in all"):
-        step(model, images())
-
-
-@pytest.mark.parametrize("jit_compile", [False, True])
-def test_a_ramp_follows_the_steps_of_training(jit_compile):
-    """The loss holds a rule by the strength of the step; the same compiled step serves all of them."""
-    rule = CountInSet((1, 3), ramp_steps=(2, 6))
-    model = compiled(tiny(constraints=[rule]), jit_compile=jit_compile)
-    assert int(model.step.numpy()) == 0
-    weights = []
-    for _ in range(8):
-        logs = step(model, images())
-        weights.append((logs["loss"] - logs["negative_elbo_nats"]) / logs["penalty_count_in_set"])
-    np.testing.assert_allclose(weights, [0.0, 0.0, 0.0, 2.5, 5.0, 7.5, 10.0, 10.0], atol=2e-3)
-
-
-def test_one_step_trains_too():
-    model = compiled(tiny(num_steps=1, constraints=(CountInSet((0, 1)),)), jit_compile=False)
-    before = weights_of(model)
-    step(model, images())
-    assert int(model.skipped_steps.numpy()) == 0 and np.abs(before[0] - weights_of(model)[0]).max() > 0
-
-
-def test_two_rules_of_one_class_are_two_metrics():
-    rules = (CountInSet((1, 3)), CountInSet((2,), strength=1.0))
-    logs = step(compiled(tiny(constraints=rules), jit_compile=False), images())
-    total = sum(logs[f"{name}_nats"] for name in ("nll", "kl_count", "kl_shift", "kl_scale", "kl_what"))
-    total += 10.0 * logs["penalty_count_in_set"] + logs["penalty_count_in_set_2"]
-    np.testing.assert_allclose(logs["loss"], total, rtol=1e-5)
-    assert logs["skipped_steps"] == 0.0
-
-
-def test_gradient_of_the_loss_equals_finite_differences():
-    model = tiny(constraints=RULES[:2])  # the rule of tight windows leaves gradients out on purpose
-    batch, seed = tf.constant(images()[..., 0]), tf.constant([0, 7])
-    chosen = [
-        model.recognition.shift_head.dense_1.kernel,
-        model.recognition.presence_head.dense_1.bias,
-        model.decoder.mlp.dense_1.kernel,
-        model.prior_network.shift_head.dense_1.bias,
-    ]
-
-    def loss():
-        return model._loss(batch, seed, "enumerate")[0]
-
-    with tf.GradientTape() as tape:
-        total = loss()
-    gradients = tape.gradient(total, [variable.value for variable in chosen])
-    for variable, gradient in zip(chosen, gradients, strict=True):
-        start = variable.numpy()
-        index = np.unravel_index(np.abs(gradient).argmax(), start.shape)
-        slopes = []
-        for sign in (1, -1):
-            moved = start.copy()
-            moved[index] += sign * 1e-3
-            variable.assign(moved)
-            slopes.append(float(loss()))
-        variable.assign(start)
-        slope = (slopes[0] - slopes[1]) / 2e-3
-        np.testing.assert_allclose(gradient.numpy()[index], slope, rtol=0.03, atol=0.1)
-
-
-def test_same_seed_same_weights_and_same_steps():
-    first, second = (compiled(tiny(seed=3, constraints=RULES), jit_compile=False) for _ in range(2))
-    for model in (first, second):
-        model.fit(tf.data.Dataset.from_tensors({"image": images()}).repeat(), steps_per_epoch=3, verbose=0)
-    for a, b in zip(weights_of(first), weights_of(second), strict=True):
-        np.testing.assert_array_equal(a, b)
-    other = tiny(seed=4)
-    assert np.abs(weights_of(other)[0] - weights_of(tiny(seed=3))[0]).max() > 1e-3
-
-
-@pytest.mark.parametrize("jit_compile", [False, True])
-def test_a_non_finite_step_changes_no_weight_and_is_counted(jit_compile):
-    model = compiled(tiny(constraints=RULES), jit_compile=jit_compile)
-    model.optimizer.build(model.trainable_variables)
-    good, bad = images(), images()
-    bad[0, 3, 3, 0] = np.nan
-    before = weights_of(model)
-    logs = step(model, bad)
-    for a, b in zip(before, weights_of(model), strict=True):
-        np.testing.assert_array_equal(a, b)
-    np.testing.assert_allclose(model.optimizer.learning_rate.numpy(), 1e-2)
-    assert int(model.skipped_steps.numpy()) == int(model.skipped_in_a_row.numpy()) == 1
-    assert "nll_nats" in model.nonfinite_terms() and "gradients" in model.nonfinite_terms()
-    assert "penalty_aggregate_count" in model.nonfinite_terms()  # the image reaches everything
-    assert np.isnan(logs["loss"])  # a step that is left out is left out of the means too, and there is no other
-    step(model, good)
-    assert np.abs(before[0] - weights_of(model)[0]).max() > 0
-    assert int(model.skipped_steps.numpy()) == 1 and int(model.skipped_in_a_row.numpy()) == 0
-
-
-def test_a_schedule_is_refused_where_it_would_fail_in_the_first_step():
-    with pytest.raises(ValueError, match="learning rate must be a number, got a Keras schedule"):
-        tiny().compile(optimizer=keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(1e-3, 10)))
-
-
-def test_gradients_are_clipped_variable_by_variable():
-    models = [compiled(tiny(clipnorm=clipnorm), jit_compile=False) for clipnorm in (None, 0.5)]
-    for model in models:
-        model.compile(optimizer=keras.optimizers.SGD(1e-4))
-    before = weights_of(models[0])
-    moves = []
-    for model in models:
-        step(model, images())
-        moves.append([(a - b) / 1e-4 for a, b in zip(before, weights_of(model), strict=True)])
-    clipped = 0
-    for free, bounded in zip(*moves, strict=True):
-        norm = np.linalg.norm(free)
-        clipped += norm > 0.6
-        np.testing.assert_allclose(bounded, free * min(1.0, 0.5 / norm), atol=5e-3 + 0.01 * norm)
-    assert clipped > 3
-
-
-def test_air_count_prior_is_annealed():
-    model = tiny(prior="air", air_presence_logits=(2.0, -4.0), air_anneal_steps=10)
-    logits = []
-    for step in (0, 5, 10, 20):
-        model.step.assign(step)
-        logits.append(float(model._air_presence_logits()[1]))
-    np.testing.assert_allclose(logits, [2.0, -1.0, -4.0, -4.0])
+@pytest.mark.parametrize("prior", ["air", "autoregressive"])
+def test_mixed_precision_trains_and_scores_in_float32(prior):
+    wanted = tiny(prior="air").objective(images(), [0, 0]).nll
+    previous = keras.mixed_precision.dtype_policy()
+    keras.mixed_precision.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = tiny(constraints=RULES, second_look=2.0, **({"prior": "air"} if prior == "air" else {}))
+        terms = model.objective(images(), [0, 0])
+        logs = step(model, steps=3)
+    finally:
+        keras.mixed_precision.set_dtype_policy(previous)
+    assert np.isfinite(logs["loss"]) and logs["skipped_steps"] == 0.0
+    assert {weight.dtype for weight in model.trainable_variables} == {"float32"}
+    assert model.recognition.image_gates.compute_dtype == "bfloat16"
+    assert {term.dtype for term in terms} == {tf.float32} and terms.nll.shape == wanted.shape
+    assert model.infer(images())["reconstruction"].dtype == tf.float32
 
 
 def test_pooling_averages_what_the_lstm_sees_and_nothing_else():
     model, pooled = tiny(image_pool=1), tiny()
-    kernels = [m.recognition.image_projection.kernel for m in (model, pooled)]
+    kernels = [m.recognition.image_gates.kernel for m in (model, pooled)]
     assert kernels[1].shape == (6 * 7, 32)
     # The same weight for the four pixels of a square, and their sum for the square's mean.
     mean = kernels[0].numpy().reshape(6, 2, 7, 2, -1).mean((1, 3), keepdims=True)
@@ -230,32 +496,201 @@ def test_pooling_averages_what_the_lstm_sees_and_nothing_else():
     a, b = model.objective(images(), [0, 0]), pooled.objective(images(), [0, 0])
     for value, expected in zip(a, b, strict=True):
         np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-3)
-    assert tiny(canvas_size=(9, 21), image_pool=2).recognition.image_projection.kernel.shape[0] == 5 * 11
 
 
-def test_xla_and_plain_graph_agree_on_noise_passed_in():
-    model = tiny()
-    noise = model._noise(5, tf.constant([0, 1]))
-    batch = tf.constant(images()[..., 0])
-    outputs = [
-        tf.function(model.recognition.call, jit_compile=jit)(batch, noise) for jit in (False, True)
-    ]
-    for a, b in zip(*map(tf.nest.flatten, outputs), strict=True):
-        np.testing.assert_allclose(a, b, atol=1e-4)
+# Colour.
 
 
-def test_mixed_precision_trains_and_scores_in_float32():
-    previous = keras.mixed_precision.dtype_policy()
-    keras.mixed_precision.set_dtype_policy("mixed_bfloat16")
-    try:
-        model = compiled(tiny(constraints=RULES), jit_compile=False)
-        data = tf.data.Dataset.from_tensors({"image": images()}).repeat()
-        history = model.fit(data, steps_per_epoch=5, verbose=0).history
-    finally:
-        keras.mixed_precision.set_dtype_policy(previous)
-    assert np.isfinite(history["loss"][0]) and int(model.skipped_steps.numpy()) == 0
-    assert model.recognition.image_projection.compute_dtype == "bfloat16"
-    assert model.objective(images(), [0, 0]).nll.dtype == tf.float32
+def in_colour(grey, **settings):
+    """An RGB model that does with grey pictures in three equal channels what the grey one does with them."""
+    model = tiny(channels=3, **settings)
+    values = []
+    for variable, old in zip(model.weights, grey.get_weights(), strict=True):
+        if variable.shape and variable.shape[0] == 3 * old.shape[0] and old.ndim == 2:
+            old = np.repeat(old, 3, axis=0) / 3.0  # it sees each pixel three times
+        elif variable.shape != old.shape:
+            old = np.repeat(old, 3, axis=-1)  # it draws each pixel three times
+        values.append(old)
+    model.set_weights(values)
+    return model
+
+
+@pytest.mark.parametrize("observation", [BernoulliPixels, GaussianPixels])
+def test_three_equal_channels_are_three_grey_pictures(observation):
+    """Three times the nats of the pixels, and everything else as it is."""
+    settings = {"second_look": 2.0, "learn_scale": True}
+    grey = counting(observation=observation(), **settings)
+    colour = in_colour(grey, observation=observation(), **settings)
+    batch = varied(12)
+    thrice = np.repeat(batch, 3, -1)
+    terms, wanted = colour.objective(thrice, (1, 2)), grey.objective(batch, (1, 2))
+    np.testing.assert_allclose(terms.nll, 3.0 * wanted.nll, rtol=1e-4)
+    for field in ("kl_count", "kl_shift", "kl_scale", "kl_what"):
+        np.testing.assert_allclose(getattr(terms, field), getattr(wanted, field), rtol=1e-3, atol=1e-4)
+    found, wanted = colour.infer(thrice, with_objects=True), grey.infer(batch, with_objects=True)
+    drawn, sampled = colour.sample(9, (3, 4)), grey.sample(9, (3, 4))
+    for mine, theirs in ((found, wanted), (drawn, sampled)):
+        for name, value in theirs.items():
+            value = np.repeat(value, 3, -1) if name in ("reconstruction", "objects", "images") else value
+            np.testing.assert_allclose(mine[name], value, atol=1e-4, err_msg=name)
+    again = colour.render(found["z_what"], found["boxes"], found["presence"])
+    np.testing.assert_allclose(again, found["reconstruction"], atol=1e-5)
+
+
+def test_an_rgb_model_in_shapes():
+    model, batch = tiny(channels=3), images(4, channels=3)
+    assert model.infer(batch, with_objects=True)["objects"].shape == (4, 3, 12, 14, 3)
+    assert model.sample(2, (0, 1))["images"].shape == (2, 12, 14, 3)
+    assert model.log_likelihood(batch, 2, (0, 1)).shape == (4,)
+    _, statistics = model.score(tf.constant(batch), model.draw_noise(4, (0, 1)), tf.constant([0, 0]), training=True)
+    assert statistics.objects.shape == statistics.glimpses.shape == (4, 3, 6, 6, 3)
+    with pytest.raises(ValueError, match=r"images must have shape \[N, H, W, 3\] \(RGB\)"):
+        model.infer(images(2))
+
+
+def test_colours_stay_apart():
+    """An image's red channel alone changes what is inferred otherwise than its blue one."""
+    model, batch = tiny(channels=3), np.zeros((2, 12, 14, 3), np.float32)
+    batch[0, 3:9, 4:10, 0] = batch[1, 3:9, 4:10, 2] = 1.0
+    found = model.infer(batch)
+    assert np.abs(found["count_probs"][0] - found["count_probs"][1]).max() > 1e-4
+
+
+# Parts.
+
+
+class Sheet(Background):
+    """A flat level, learned, that costs a nat for each tenth."""
+
+    def __init__(self, start=0.2, name="background"):
+        super().__init__(name=name)
+        self.start = start
+
+    def build(self, spec):
+        super().build(spec)
+        self.level = self.add_weight(shape=(), initializer=keras.initializers.Constant(self.start), name="level")
+
+    def call(self, images, seed=None):
+        return tf.fill(tf.shape(images), tf.convert_to_tensor(self.level)), 10.0 * self.level * tf.ones(len(images))
+
+    def sample(self, num_samples, seed):
+        spec = self.spec
+        shade = tf.random.stateless_uniform([num_samples, 1, 1, 1], seed)
+        return shade * tf.ones([num_samples, *spec.canvas_size, spec.channels])
+
+
+class Blank(ObjectDecoder):
+    """Objects of one level, with masks that a sum doesn't look at."""
+
+    def __init__(self, level=0.25, name="decoder"):
+        super().__init__(name=name)
+        self.level = level
+
+    def call(self, what):
+        side = self.spec.glimpse_size
+        shape = [tf.shape(what)[0], side, side]
+        return Drawn(tf.fill([*shape, self.spec.channels], self.level), tf.ones([*shape, 1]))
+
+
+def test_a_background_lies_behind_and_costs_its_divergence():
+    model = counting(background=Sheet(0.2), decoder=Blank())
+    found = model.infer(varied(), with_objects=True)
+    np.testing.assert_allclose(
+        found["reconstruction"], np.clip(np.sum(found["objects"], 1) + 0.2, 0.0, 1.0), atol=1e-6
+    )
+    drawn = model.sample(5, (1, 2), 0)["images"]  # no objects: the background alone
+    assert np.ptp(drawn, (1, 2, 3)).max() == 0.0 and np.ptp(drawn) > 0.01
+    # Where an object's level is none, nothing but the background is seen, whatever the count.
+    model = tiny(background=Sheet(0.2), decoder=Blank(0.0), prior="air")
+    batch = images(3)
+    seen = -(batch * np.log(0.2) + (1 - batch) * np.log(0.8)).sum((1, 2, 3))
+    np.testing.assert_allclose(model.objective(batch, (0, 1)).nll, seen + 2.0, rtol=1e-5)
+    plain = tiny(observation=BernoulliPixels(0.2), decoder=Blank(0.0), prior="air")
+    with_sheet, without = (m.log_likelihood(batch, 5, (0, 1)) for m in (model, plain))
+    np.testing.assert_allclose(with_sheet, without - 2.0, rtol=1e-5)
+
+
+def test_a_background_learns_with_the_rest():
+    model = tiny(background=Sheet(0.2))
+    step(model)
+    assert abs(model.background.level.numpy() - 0.2) > 1e-3
+
+
+@pytest.mark.parametrize("role", ["recognition", "decoder", "prior", "background"])
+def test_a_part_of_another_model_is_refused(role):
+    first = tiny(background=Sheet())
+    with pytest.raises(ValueError, match=f"ASRModel.{role} belongs to another model already; make a new one"):
+        tiny(**{role: getattr(first, role)})
+
+
+@pytest.mark.parametrize(
+    ("role", "part", "contract"),
+    [
+        ("recognition", MLPDecoder(), "Recognition"),
+        ("decoder", AIRPrior(), "ObjectDecoder"),
+        ("prior", LSTMRecognition(), "ScenePrior"),
+        ("prior", "learned", "ScenePrior"),
+        ("background", 0.5, "Background"),
+        ("composition", GaussianPixels(), "Composition"),
+        ("observation", "bernoulli", "Observation"),
+        ("observation", BernoulliPixels, "Observation"),
+    ],
+)
+def test_a_part_of_a_wrong_class_is_refused(role, part, contract):
+    with pytest.raises(TypeError, match=f"ASRModel.{role} must be a {contract}, got"):
+        tiny(**{role: part})
+
+
+def test_a_refused_part_can_still_be_used():
+    """Nothing is built before everything is looked at."""
+    recognition = LSTMRecognition(rnn_units=8, head_units=6, encoder_units=(10,))
+    with pytest.raises(TypeError, match="ASRModel.prior must be a ScenePrior"):
+        tiny(recognition=recognition, prior="learned")
+    assert np.isfinite(tiny(recognition=recognition).objective(images(), (0, 1)).nll).all()
+
+
+def test_parts_that_are_not_given_are_the_published_ones():
+    from asr_tf.models.asr_model import ASRModel
+
+    model = ASRModel(canvas_size=(12, 14))
+    kinds = {"recognition": LSTMRecognition, "decoder": MLPDecoder, "prior": AutoregressivePrior}
+    for role, kind in kinds.items():
+        assert type(getattr(model, role)).__name__ == kind.__name__
+        assert getattr(model, role).get_config() == kind().get_config()
+    assert isinstance(model.composition, Sum) and isinstance(model.observation, BernoulliPixels)
+    assert model.background is None and isinstance(model, BoundModel) and model.finds_objects
+
+
+def test_the_summary_names_the_parts():
+    lines = []
+    tiny(second_look=2.0).summary(print_fn=lambda line, **_: lines.append(line))
+    for name in ("recognition (LSTMRecognition)", "decoder (MLPDecoder)", "prior (AutoregressivePrior)"):
+        assert name in "\n".join(lines)
+
+
+def test_the_description_names_the_parts():
+    described = tiny(constraints=RULES, prior="air", exact_count=2).description()
+    assert described == {
+        "kind": "scenes",
+        "recognition": "LSTMRecognition",
+        "decoder": "MLPDecoder",
+        "prior": "AIRPrior",
+        "background": None,
+        "composition": "Sum",
+        "observation": "BernoulliPixels",
+        "estimator": "enumerate",
+        "num_steps": 3,
+        "exact_count": 2,
+        "constraints": [rule.name for rule in RULES],
+    }
+
+
+def test_weights_have_paths_of_their_own():
+    paths = [weight.path for weight in tiny(second_look=2.0, learn_scale=True).weights]
+    assert len(set(paths)) == len(paths)
+
+
+# Settings.
 
 
 @pytest.mark.parametrize("setting", [{"canvas_size": (9, 21)}, {"num_steps": 1}, {"num_steps": 6}])
@@ -269,51 +704,19 @@ def test_any_canvas_and_any_number_of_steps(setting):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"prior": "learned"}, "ASRModel.prior='learned' is unknown"),
         ({"estimator": "enumerated"}, "did you mean 'enumerate'"),
-        ({"observation": "poisson"}, "ASRModel.observation='poisson' is unknown"),
         ({"num_steps": 0}, "ASRModel.num_steps must be a whole number, 1 or more, got 0"),
         ({"num_steps": 2.5}, "ASRModel.num_steps must be a whole number, 1 or more, got 2.5"),
-        ({"background": 1.0}, "ASRModel.background must be between 1e-06 and 0.5, got 1.0"),
-        ({"prior": "air", "air_presence_logits": (4.0,)}, r"ASRModel.air_presence_logits must be \(start, end\)"),
         ({"canvas_size": (50,)}, r"ASRModel.canvas_size must be \(H, W\)"),
-        ({"initial_brightness": 1.0}, "ASRModel.initial_brightness must be between"),
+        ({"canvas_size": (50, 0)}, r"ASRModel.canvas_size\[1\] must be a whole number"),
+        ({"channels": 2}, r"ASRModel.channels=2 is unknown; choose one of \[1, 3\]"),
+        ({"scale_prior_scale": 0.0}, "ASRModel.scale_prior_scale must be a number above 0"),
+        ({"temperature": -1.0}, "ASRModel.temperature must be a number above 0"),
         ({"constraints": ["no overlap"]}, "must hold Constraint objects, got 'no overlap'"),
         ({"constraints": [CountInSet((1, 7))], "num_steps": 6}, "cannot hold with num_steps=6"),
+        ({"exact_count": 4}, "ASRModel.exact_count must be between 0 and 3, got 4"),
     ],
 )
 def test_bad_settings(settings, message):
     with pytest.raises((ValueError, TypeError), match=message):
         tiny(**settings)
-
-
-@pytest.mark.parametrize("prior", ["autoregressive", "air"])
-@pytest.mark.parametrize("count", [0, 2, 3])
-def test_an_exact_count_is_given_and_costs_nothing(prior, count):
-    """The bound is that of scenes with so many objects: the term of n = k of the enumeration, and no divergence."""
-    model, free = tiny(prior=prior, exact_count=count), tiny(prior=prior)
-    names = {weight.path for weight in model.trainable_variables}
-    assert len(free.trainable_variables) > len(model.trainable_variables)
-    assert not any("presence" in name for name in names)
-    batch = images()
-    terms = model.objective(batch, (0, 1))
-    np.testing.assert_array_equal(terms.kl_count, np.zeros(5))
-    noise_seed, _ = tf.unstack(tf.random.split((0, 1), 2))
-    _, latents, _ = model.recognition(tf.constant(batch[..., 0]), model._noise(5, noise_seed))
-    canvas = tf.reduce_sum(model._draw(latents)[:count], axis=0)
-    nll = model._nll(tf.constant(batch[..., 0]), canvas)
-    np.testing.assert_allclose(terms.nll, nll, rtol=1e-5)
-    assert model.infer(batch)["count"].numpy().tolist() == [count] * 5
-    assert model.sample(6, (0, 0))["count"].numpy().tolist() == [count] * 6
-    assert np.isfinite(model.log_likelihood(batch, 3, (0, 0))).all()
-
-
-def test_an_exact_count_trains_with_the_concrete_estimator_too():
-    model = compiled(tiny(exact_count=2, estimator="concrete", constraints=RULES), jit_compile=False)
-    logs = step(model, images())
-    assert np.isfinite(logs["loss"]) and logs["kl_count_nats"] == 0.0
-
-
-def test_an_exact_count_above_the_steps_is_refused():
-    with pytest.raises(ValueError, match="ASRModel.exact_count must be between 0 and 3, got 4"):
-        tiny(exact_count=4)

@@ -2,11 +2,15 @@ from __future__ import annotations
 
 import json
 
+import keras
+import numpy as np
 import pytest
 import tensorflow as tf
+import testing_export
 import testing_model
 
 from asr_tf import evaluate_main, sample_main, train_main
+from asr_tf.models import ImageVAE
 from asr_tf.runs import configuration
 from asr_tf.runs.run_folder import FORMAT, Checkpoints, RunFolder, RunFolderError, restore_model
 from asr_tf.training import fit
@@ -239,6 +243,33 @@ def test_a_name_that_looks_like_a_pattern_costs_no_other_run(tmp_path):
     assert [path.rpartition("-")[2] for path in own.paths()] == ["3", "2"]
     assert not list((tmp_path / "seed[1]").glob("ckpt-1.*"))
     assert other.restore() is not None
+
+
+def set_apart(variables):
+    """Gives each variable a value of its own."""
+    for number, variable in enumerate(variables, 2):
+        variable.assign(keras.ops.full(variable.shape, number, variable.dtype))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        testing_export.tiny_model,
+        lambda: ImageVAE(canvas_size=(6, 8), what_size=2, encoder_units=(4,), decoder_units=(4,)),
+    ],
+    ids=["scenes", "vae"],
+)
+def test_what_training_saves_restores_every_weight_of_a_model_without_an_optimizer(tmp_path, make):
+    trained = make()
+    trained.compile(keras.optimizers.Adam())
+    set_apart([*trained.trainable_variables, trained.step])
+    Checkpoints(tmp_path, model=trained, optimizer=trained.optimizer).save(1)
+    restored = make()
+    Checkpoints(tmp_path, model=restored).restore()
+    pairs = zip(trained.trainable_variables, restored.trainable_variables, strict=True)
+    lost = [a.path for a, b in pairs if not np.array_equal(a.numpy(), b.numpy())]
+    assert not lost
+    assert restored.step.numpy() == trained.step.numpy()
 
 
 def test_weights_of_another_shape_are_no_damage(tmp_path):
