@@ -112,6 +112,7 @@ class ObjectiveTerms(NamedTuple):
         nll: float [B], -E_q log p(x | z).
         kl_count: float [B], divergence of the presence code.
         kl_shift, kl_scale, kl_what: float [B], divergences of the continuous latents of present objects.
+        kl_background: float [B], divergence of the background; None where there is no background.
     """
 
     nll: Any
@@ -119,11 +120,12 @@ class ObjectiveTerms(NamedTuple):
     kl_shift: Any
     kl_scale: Any
     kl_what: Any
+    kl_background: Any = None
 
     @property
     def negative_elbo(self) -> Any:
         """float [B], -ELBO in nats an image."""
-        return self.nll + self.kl_count + self.kl_shift + self.kl_scale + self.kl_what
+        return sum(term for term in self if term is not None)
 
 
 def window_boxes(shift: Any, scale: Any, canvas_size: tuple[int, int]) -> Any:

@@ -167,9 +167,10 @@ def _objective_report(
     fields: tuple[str, ...] = ()
     for index, (batch, wanted) in enumerate(_batches(images, batch_size)):
         batch = tf.constant(batch)
-        batch_terms = terms_of(batch, tf.constant([seed, index]))
-        fields = batch_terms._fields
-        terms.append([term[:wanted] for term in batch_terms])
+        batch_terms = terms_of(batch, tf.constant([seed, index]))._asdict()
+        batch_terms = {name: term for name, term in batch_terms.items() if term is not None}
+        fields = tuple(batch_terms)
+        terms.append([term[:wanted] for term in batch_terms.values()])
         # Keras's metrics accumulate: without the reset this would be the mean so far.
         for metric in model.metrics:
             metric.reset_state()

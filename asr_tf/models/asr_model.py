@@ -161,7 +161,8 @@ class ASRModel(BoundModel):
                 check_part(f"ASRModel.{role}", role, part := getattr(self, role))
                 if isinstance(part, Network):
                     part.build(self.spec)
-        self._prepare_training(ObjectiveTerms._fields, constraints, clipnorm)
+        fields = [name for name in ObjectiveTerms._fields if name != "kl_background" or background is not None]
+        self._prepare_training(fields, constraints, clipnorm)
         self.built = True
 
     def get_config(self) -> dict[str, Any]:
@@ -213,7 +214,7 @@ class ASRModel(BoundModel):
         posterior = scene_posterior(recognized.posterior)
         prior = self.prior.distribution(self.step).given(latents)
         objects, boxes, drawn = self._draw(latents)
-        background, kl_background = (None, 0.0) if self.background is None else self.background(images, seed)
+        background, kl_background = (None, None) if self.background is None else self.background(images, seed)
         if training and self.estimator == "concrete":
             relaxed = RelaxedPresenceCode(self.temperature, posterior.presence.logits).sample(seed=seed)
             canvas = self.composition.canvas(drawn, bound.relaxed_presence(relaxed), background)
@@ -224,7 +225,6 @@ class ASRModel(BoundModel):
         else:
             observations = self.observation(self.composition.canvases(drawn, background))
             terms = bound.enumerated_terms(images, posterior, prior, latents, observations)
-        terms = terms._replace(nll=terms.nll + kl_background)
         statistics = SceneStatistics(
             presence_probs=posterior.presence.presence_probs(),
             count_probs=posterior.presence.count_probs(),
@@ -235,7 +235,7 @@ class ASRModel(BoundModel):
             drawn=drawn.colour,
             prior_count_log_probs=prior.presence.count_log_probs() if self.prior.weights else None,
         )
-        return terms, statistics
+        return terms._replace(kl_background=kl_background), statistics
 
     def infer(self, images: Any, with_objects: bool = False) -> dict[str, tf.Tensor]:
         """Deterministic inference: the likeliest count, and the mode of every latent.

@@ -147,7 +147,7 @@ class BoundModel(keras.Model, metaclass=abc.ABCMeta):
     @abc.abstractmethod
     def score(
         self, images: tf.Tensor, noise: Any, seed: tf.Tensor, training: bool
-    ) -> tuple[Sequence[tf.Tensor], SceneStatistics | None]:
+    ) -> tuple[Sequence[tf.Tensor | None], SceneStatistics | None]:
         """The bound's terms, and what the constraints look at.
 
         Args:
@@ -157,7 +157,7 @@ class BoundModel(keras.Model, metaclass=abc.ABCMeta):
             training: whether the bound is that which training maximizes, else the exact one.
 
         Returns:
-            float [B] each, in nats, whose sum is -ELBO; and the statistics, None where there are no objects.
+            float [B] each, in nats, whose sum is -ELBO (None counts nothing); and the statistics, None where there are no objects.
         """
 
     @abc.abstractmethod
@@ -205,6 +205,7 @@ class BoundModel(keras.Model, metaclass=abc.ABCMeta):
         if noise is None:
             noise = self.draw_noise(tf.shape(images)[0], noise_seed, algorithm)
         terms, statistics = self.score(images, noise, other_seed, training)
+        terms = [term for term in terms if term is not None]
         penalties = [] if statistics is None else [_penalty(rule, statistics) for rule in self.constraints]
         means = [tf.reduce_mean(value) for value in (*terms, *penalties)]
         strengths = [1.0] * len(terms) + [rule.strength_at(self.step) for rule in self.constraints]
