@@ -157,7 +157,8 @@ class BoundModel(keras.Model, metaclass=abc.ABCMeta):
             training: whether the bound is that which training maximizes, else the exact one.
 
         Returns:
-            float [B] each, in nats, whose sum is -ELBO (None counts nothing); and the statistics, None where there are no objects.
+            float [B] each, in nats, whose sum is -ELBO (None counts nothing); and the statistics, None where there are
+            no objects.
         """
 
     @abc.abstractmethod

@@ -1,5 +1,7 @@
-"""The package's docstring example, what a rule of one's own gets for free, and gin."""
+"""What every rule has, what a rule of one's own gets for free, and gin."""
 
+import subprocess
+import sys
 
 import gin
 import numpy as np
@@ -19,6 +21,18 @@ from asr_tf.constraints import (
     SizeInterval,
     TightWindows,
 )
+from asr_tf.constraints.base import ink
+
+RULES = [
+    *(counts((1, 3), ramp_steps=(2, 4)) for counts in (CountInSet, AggregateCount, PriorCountInSet)),
+    SizeInterval(5, 9.5, ramp_steps=(2, 4)),
+    TightWindows(ink=0.3, ramp_steps=(2, 4)),
+    SharedSize(slack_px=2, ramp_steps=(2, 4)),
+    InsideCanvas(tolerance_px=0.5, ramp_steps=(2, 4)),
+    DisjointBoxes(strength=3, ramp_steps=[2, 4]),
+    DisjointObjects(ramp_steps=(2, 4)),
+]
+OF_EVERY_RULE = pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
 
 
 class NearCentre(Constraint):
@@ -81,17 +95,67 @@ def test_bad_steps_of_a_ramp(steps):
         NearCentre(1.0, steps)
 
 
-@pytest.mark.parametrize(
-    "rule",
-    [
-        *(counts((1, 3), ramp_steps=(2, 4)) for counts in (CountInSet, AggregateCount, PriorCountInSet)),
-        SizeInterval(5.0, 9.0, ramp_steps=(2, 4)),
-        *(rule(ramp_steps=(2, 4)) for rule in (TightWindows, SharedSize, InsideCanvas, DisjointBoxes, DisjointObjects)),
-    ],
-    ids=lambda rule: rule.name,
-)
+@OF_EVERY_RULE
 def test_every_rule_can_come_gradually(rule):
     np.testing.assert_allclose(rule.strength_at(tf.constant(3)), 0.5 * rule.strength)
+
+
+@OF_EVERY_RULE
+def test_every_rule_can_be_made_again(rule):
+    config = rule.get_config()
+    assert {"strength", "ramp_steps"} <= {*config}
+    again = type(rule)(**config)
+    assert again.get_config() == config and again.name == rule.name
+    assert again.__dict__ == rule.__dict__
+
+
+def test_configs_hold_what_was_given():
+    assert RULES[0].get_config() == {"counts": (1, 3), "strength": 10.0, "ramp_steps": (2, 4)}
+    assert RULES[3].get_config() == {"low_px": 5.0, "high_px": 9.5, "strength": 20.0, "ramp_steps": (2, 4)}
+    assert TightWindows(ink=0.3).get_config() == {"ink": 0.3, "strength": 2.0, "ramp_steps": (0, 0)}
+    assert NearCentre(3).get_config() == {"strength": 3.0, "ramp_steps": (0, 0)}
+
+
+def test_ink_is_the_brightest_channel():
+    pixels = np.random.default_rng(0).uniform(size=(2, 4, 5, 3))
+    np.testing.assert_array_equal(ink(tf.constant(pixels)), pixels.max(-1))
+    np.testing.assert_array_equal(ink(tf.constant(pixels[..., :1])), pixels[..., 0])
+
+
+def test_sides_are_in_pixels_of_the_canvas():
+    boxes = tf.constant([[[0.1, 0.2, 0.6, 0.45], [0.0, 0.0, 1.5, 0.75]]])  # square on a canvas of 20 x 40
+    np.testing.assert_allclose(SceneStatistics(None, None, boxes, (20, 40)).sides_px(), [[10.0, 30.0]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(), (3,), (3, 2)])
+def test_batch_mean_is_over_the_images(size):
+    values = np.random.default_rng(0).normal(size=(5, *size))
+    statistics = SceneStatistics(None, None, None, (50, 50))
+    for compute in (statistics.batch_mean, tf.function(statistics.batch_mean, jit_compile=True)):
+        np.testing.assert_allclose(compute(tf.constant(values)), values.mean(0), rtol=1e-9)
+
+
+_TWO_REPLICAS = """
+import tensorflow as tf
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+)
+from asr_tf.constraints import SceneStatistics
+strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+values = strategy.experimental_distribute_values_from_function(
+    lambda context: tf.constant([[1.0, 10.0], [3.0, 30.0]]) + 4.0 * context.replica_id_in_sync_group
+)
+@tf.function
+def run():
+    return strategy.run(lambda part: SceneStatistics(None, None, None, (50, 50)).batch_mean(part), (values,))
+print([part.numpy().tolist() for part in strategy.experimental_local_results(run())])
+"""
+
+
+def test_batch_mean_is_over_the_images_of_all_replicas():
+    process = subprocess.run([sys.executable, "-c", _TWO_REPLICAS], capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.splitlines()[-1] == "[[4.0, 22.0], [4.0, 22.0]]"
 
 
 def test_absence_probs_keep_small_probabilities():
@@ -115,6 +179,7 @@ def test_rules_are_declared_in_gin():
     assert (count_in_set.counts, count_in_set.strength) == ((1, 3), 5.0)
     assert (aggregate.counts, aggregate.strength) == ((1, 3), 100.0)
     assert [rule.name for rule in (count_in_set, aggregate)] == ["count_in_set", "aggregate_count"]
+    assert count_in_set.get_config() == {"counts": (1, 3), "strength": 5.0, "ramp_steps": (0, 0)}
 
 
 def test_gin_says_which_value_is_missing():

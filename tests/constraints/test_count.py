@@ -160,7 +160,7 @@ def test_prior_count_in_set_by_hand():
     np.testing.assert_allclose(PriorCountInSet((1, 3)).penalty(statistics), [-np.log(0.45)], rtol=1e-9)
     np.testing.assert_allclose(PriorCountInSet((0, 1, 2, 3, 4)).penalty(statistics), [0.0], atol=1e-12)
     fixed = statistics._replace(prior_count_log_probs=None)
-    with pytest.raises(ValueError, match="PriorCountInSet needs a prior that learns: set ASRModel.prior to 'auto"):
+    with pytest.raises(ValueError, match=r"needs a prior that learns: set ASRModel.prior = @AutoregressivePrior\(\)"):
         PriorCountInSet((1, 3)).penalty(fixed)
 
 

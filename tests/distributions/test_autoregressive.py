@@ -49,7 +49,8 @@ class Steps:
         return normal(loc, tf.zeros_like(loc))
 
     def step(self, state):
-        return NextStep(self.shift(state), lambda shift_latent: self.scale(state, shift_latent), self.what(state), state)
+        scale_given = lambda shift_latent: self.scale(state, shift_latent)  # noqa: E731
+        return NextStep(self.shift(state), scale_given, self.what(state), state)
 
     def first(self, size):
         self.calls.append(0)
@@ -206,8 +207,9 @@ def test_negative_counts_are_drawn():
     np.testing.assert_allclose(frequencies, scene.presence.count_probs(), atol=0.02)
 
 
-@pytest.mark.parametrize("most", [0, 1, 2, 3])
-@pytest.mark.parametrize("mode", ["eager", "graph", "xla"])
+@pytest.mark.parametrize(
+    ("mode", "most"), [*(("eager", most) for most in range(T + 1)), ("graph", 0), ("graph", 2), ("xla", 2)]
+)
 def test_skipping_absent_steps_changes_no_present_one(mode, most):
     counts = tf.constant([most, 0, max(most - 1, 0)])
 

@@ -22,13 +22,14 @@ def slow_density(value, logits):
     return total
 
 
-def test_log_prob_is_a_sum_over_cells():
+@pytest.mark.parametrize("dtype", [tf.float32, tf.float64])
+def test_log_prob_is_a_sum_over_cells(dtype):
     rng = np.random.default_rng(0)
     value, logits = rng.normal(size=(3, 2)), 3.0 * rng.normal(size=(3, 5, 5))
     np.testing.assert_allclose(cell_centres(5), [-0.8, -0.4, 0.0, 0.4, 0.8], rtol=1e-6, atol=1e-7)
     expected = np.log([slow_density(*args) for args in zip(value, logits, strict=True)])
-    placement = GridPlacement(tf.constant(logits, tf.float32))
-    np.testing.assert_allclose(placement.log_prob(tf.constant(value, tf.float32)), expected, rtol=1e-5)
+    placement = GridPlacement(tf.constant(logits, dtype))
+    np.testing.assert_allclose(placement.log_prob(tf.constant(value, dtype)), expected, rtol=1e-5)
 
 
 def test_shapes_and_copies():
@@ -50,7 +51,7 @@ def test_even_weights_are_an_even_density_on_the_canvas():
     latents = np.arctanh(np.random.default_rng(1).uniform(-0.7, 0.7, (50, 2))).astype(np.float32)
     slopes = np.log1p(-np.square(np.tanh(latents))).sum(-1)
     log_prob = GridPlacement(tf.zeros([25, 25])).log_prob(latents)
-    np.testing.assert_allclose(log_prob - slopes, np.full(50, np.log(0.25)), atol=0.05)
+    np.testing.assert_allclose(log_prob - slopes, np.full(50, np.log(0.25)), atol=0.1)
 
 
 @pytest.mark.parametrize("grid_size", [1, 2, 6])

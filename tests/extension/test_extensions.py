@@ -122,7 +122,8 @@ def test_the_run_comes_back(run):
     assert info["module_folders"] == [str(HERE)]
     scenes = load_scenes("image_folder", "train", path=run.workdir.parent)  # the last tenth was held out
     reported = info["last_report"]["val_squared_error"]
-    assert validation_metrics(run.model, scenes.select(slice(-18, None)))["squared_error"] == pytest.approx(reported, rel=1e-4)
+    metrics = validation_metrics(run.model, scenes.select(slice(-18, None)))
+    assert metrics["squared_error"] == pytest.approx(reported, rel=1e-4)
 
 
 def test_its_gradient_reaches_its_weights(run):
@@ -162,7 +163,7 @@ def test_it_samples_and_weighs(run):
     one, same = (run.model.sample(6, (0, 3)) for _ in range(2))
     check_equal(one, same)
     assert one["images"].shape == (6, 16, 16, 3)
-    assert 0.0 <= np.min(one["images"]) and np.max(one["images"]) <= 1.0
+    assert np.min(one["images"]) >= 0.0 and np.max(one["images"]) <= 1.0
     assert (run.model.sample(6, (0, 3), num_objects=2)["count"].numpy() == 2).all()
     assert np.isfinite(run.model.log_likelihood(pictures(4, seed=5), 2, (0, 4))).all()
 

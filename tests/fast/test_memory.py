@@ -11,9 +11,9 @@ from asr_tf.fast import memory
 # Page faults of 20 large arrays that come and go, after the first: 8 MiB are 2048 pages.
 _FAULTS = """
 import resource, sys
-from asr_tf.fast.memory import keep_freed_memory
+from asr_tf.fast.memory import tune_process
 if sys.argv[1] == "keep":
-    assert keep_freed_memory()
+    assert tune_process()
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(20):
@@ -42,7 +42,7 @@ def test_arrays_that_come_and_go_cause_no_page_faults():
 @pytest.mark.parametrize("name", ["MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES"])
 def test_variables_of_the_library_come_first(monkeypatch, name):
     monkeypatch.setenv(name, "1")
-    assert not memory.keep_freed_memory()
+    assert not memory.tune_process()
 
 
 @pytest.mark.parametrize("missing", [AttributeError, OSError, TypeError])
@@ -54,4 +54,4 @@ def test_other_libraries_are_left_alone(monkeypatch, missing):
         raise missing
 
     monkeypatch.setattr(memory.ctypes, "CDLL", load)
-    assert not memory.keep_freed_memory()
+    assert not memory.tune_process()

@@ -213,7 +213,7 @@ def test_boxes_of_next_to_no_size_stay_finite(side):
         written = write_boxes(contents, boxes, (10, 10))
     for value in (written, *tape.gradient(written, [boxes, contents])):
         assert np.isfinite(value).all()
-    assert 0.0 <= np.min(written) and np.max(written) <= 1.0
+    assert np.min(written) >= 0.0 and np.max(written) <= 1.0
 
 
 def slow_share_left(canvas_size, shift, scale):

@@ -13,12 +13,15 @@ from asr_tf.imaging.composition import Drawn, Sum
 from asr_tf.imaging.observation import BernoulliPixels, GaussianPixels
 from asr_tf.imaging.windows import write_boxes
 from asr_tf.models import bound
+from asr_tf.models.asr_model import ASRModel
 from asr_tf.models.bound_model import BoundModel
 from asr_tf.networks.contracts import Background, ObjectDecoder
 from asr_tf.networks.decoder import MLPDecoder
 from asr_tf.networks.prior import AIRPrior, AutoregressivePrior
 from asr_tf.networks.recognition import LSTMRecognition
+from asr_tf.scene import window_boxes
 
+TERMS = ("nll", "kl_count", "kl_shift", "kl_scale", "kl_what")
 RULES = (CountInSet((1, 3)), AggregateCount((1, 3)), TightWindows())
 
 
@@ -38,6 +41,14 @@ def varied(n=30, channels=1):
     return brightness * images(n, channels=channels)
 
 
+def on_canvases(model, latents):
+    """Boxes [B, T, 4], and what each step draws on a canvas of its own, [B, T, H, W, C]."""
+    boxes = window_boxes(tf.tanh(latents.shift_latent), tf.sigmoid(latents.scale_latent), model.canvas_size)
+    colour = model.decoder(tf.reshape(latents.what, [-1, latents.what.shape[-1]])).colour
+    colour = tf.reshape(colour, [-1, model.num_steps, *colour.shape[1:]])
+    return boxes, write_boxes(colour, boxes, model.canvas_size)
+
+
 # Inference.
 
 
@@ -47,8 +58,7 @@ def by_the_training_pass(model, batch):
     count_probs = PresenceCode(posterior.presence_logits).count_probs()
     count = tf.argmax(count_probs, -1, output_type=tf.int32)
     presence = code_of_count(count, model.num_steps)
-    boxes = model._boxes(latents)
-    drawn = write_boxes(model._draw_objects(latents.what).colour, boxes, model.canvas_size)
+    boxes, drawn = on_canvases(model, latents)
     drawn *= presence[..., None, None, None]
     return {
         "count": count,
@@ -192,8 +202,8 @@ def drawing(request):
 
 def draw(drawing, boxes, presence=(1.0, 1.0, 1.0), order=(0, 1, 2)):
     model, _, what = drawing
-    boxes = tf.constant(np.reshape(boxes, (1, 3, 4)), tf.float32)
-    return model.render(tf.constant(what[:, list(order)]), boxes, tf.constant([presence], tf.float32)).numpy()[0, ..., 0]
+    boxes, presence = np.float32(np.reshape(boxes, (1, 3, 4))), np.float32([presence])
+    return model.render(*map(tf.constant, (what[:, list(order)], boxes, presence))).numpy()[0, ..., 0]
 
 
 def box(top, left, height, width):
@@ -321,8 +331,7 @@ def test_one_particle_is_the_log_weight_and_more_are_their_mean():
     np.testing.assert_allclose(model.log_likelihood(batch, 4, (4, 9)), many, rtol=1e-5)
     noise = model.draw_noise(3, tf.constant([4, 9]))
     posterior, latents, _ = model.recognition(tf.constant(batch), noise)
-    drawn = write_boxes(model._draw_objects(latents.what).colour, model._boxes(latents), (12, 14))
-    observations = BernoulliPixels()(Sum().canvases(Drawn(drawn)))
+    observations = BernoulliPixels()(Sum().canvases(Drawn(on_canvases(model, latents)[1])))
     prior = model.prior.distribution(0).given(latents)
     weight = bound.log_weights(tf.constant(batch), scene_posterior(posterior), prior, latents, observations)
     np.testing.assert_allclose(one[0], weight, rtol=1e-5)
@@ -357,7 +366,7 @@ def test_score_is_the_bound_of_its_parts():
     noise = model.draw_noise(5, tf.constant([1, 2]))
     terms, statistics = model.score(tf.constant(batch), noise, tf.constant([0, 0]), training=True)
     posterior, latents, glimpses = model.recognition(tf.constant(batch), noise)
-    drawn = write_boxes(model._draw_objects(latents.what).colour, model._boxes(latents), (12, 14)).numpy()
+    drawn = on_canvases(model, latents)[1].numpy()
     probs, nll = PresenceCode(posterior.presence_logits).count_probs().numpy(), 0.0
     for k in range(4):
         canvas = np.clip(drawn[:, :k].sum(1), 0.0, 1.0)
@@ -389,7 +398,7 @@ def test_an_exact_count_is_given_and_costs_nothing(prior, count):
     np.testing.assert_array_equal(terms.kl_count, np.zeros(5))
     noise_seed, _ = tf.unstack(tf.random.split((0, 1), 2))
     _, latents, _ = model.recognition(tf.constant(batch), model.draw_noise(5, noise_seed))
-    drawn = write_boxes(model._draw_objects(latents.what).colour, model._boxes(latents), (12, 14)).numpy()
+    drawn = on_canvases(model, latents)[1].numpy()
     canvas = np.clip(drawn[:, :count].sum(1), 1e-6, 1 - 1e-6)
     nll = -(batch * np.log(canvas) + (1 - batch) * np.log1p(-canvas)).sum((1, 2, 3))
     np.testing.assert_allclose(terms.nll, nll, rtol=1e-4)
@@ -422,7 +431,7 @@ def test_every_setting_trains(settings):
     model = tiny(**{"constraints": RULES} | settings)
     batch = images(channels=model.channels)
     before = np.mean([np.mean(model.objective(batch, (0, i)).negative_elbo) for i in range(5)])
-    logs = step(model, batch, steps=12)
+    logs = step(model, batch, keras.optimizers.Adam(3e-3), steps=12)
     after = np.mean([np.mean(model.objective(batch, (0, i)).negative_elbo) for i in range(5)])
     assert after < before and logs["skipped_steps"] == 0.0
     assert all(np.isfinite(value) for value in logs.values())
@@ -463,6 +472,15 @@ def test_a_frozen_part_stays_while_the_others_learn(frozen):
         assert (moved == 0.0) == (role == frozen), role
 
 
+def test_a_weight_that_nothing_depends_on_stays():
+    """With one step nothing is fed back; the rest trains."""
+    model = tiny(num_steps=1)
+    unused, used = (layer.get_weights() for layer in (model.recognition.state_gates, model.recognition.image_gates))
+    step(model, optimizer=keras.optimizers.SGD(1e-3))
+    np.testing.assert_array_equal(model.recognition.state_gates.get_weights(), unused)
+    assert np.abs(model.recognition.image_gates.get_weights()[0] - used[0]).max() > 0.0
+
+
 @pytest.mark.parametrize("prior", ["air", "autoregressive"])
 def test_mixed_precision_trains_and_scores_in_float32(prior):
     wanted = tiny(prior="air").objective(images(), [0, 0]).nll
@@ -477,7 +495,7 @@ def test_mixed_precision_trains_and_scores_in_float32(prior):
     assert np.isfinite(logs["loss"]) and logs["skipped_steps"] == 0.0
     assert {weight.dtype for weight in model.trainable_variables} == {"float32"}
     assert model.recognition.image_gates.compute_dtype == "bfloat16"
-    assert {term.dtype for term in terms} == {tf.float32} and terms.nll.shape == wanted.shape
+    assert {getattr(terms, field).dtype for field in TERMS} == {tf.float32} and terms.nll.shape == wanted.shape
     assert model.infer(images())["reconstruction"].dtype == tf.float32
 
 
@@ -494,8 +512,8 @@ def test_pooling_averages_what_the_lstm_sees_and_nothing_else():
         if variable is not kernels[1]:
             variable.assign(other)
     a, b = model.objective(images(), [0, 0]), pooled.objective(images(), [0, 0])
-    for value, expected in zip(a, b, strict=True):
-        np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-3)
+    for field in TERMS:
+        np.testing.assert_allclose(getattr(a, field), getattr(b, field), rtol=1e-4, atol=1e-3)
 
 
 # Colour.
@@ -506,7 +524,7 @@ def in_colour(grey, **settings):
     model = tiny(channels=3, **settings)
     values = []
     for variable, old in zip(model.weights, grey.get_weights(), strict=True):
-        if variable.shape and variable.shape[0] == 3 * old.shape[0] and old.ndim == 2:
+        if old.ndim == 2 and variable.shape[0] == 3 * old.shape[0]:
             old = np.repeat(old, 3, axis=0) / 3.0  # it sees each pixel three times
         elif variable.shape != old.shape:
             old = np.repeat(old, 3, axis=-1)  # it draws each pixel three times
@@ -525,7 +543,7 @@ def test_three_equal_channels_are_three_grey_pictures(observation):
     thrice = np.repeat(batch, 3, -1)
     terms, wanted = colour.objective(thrice, (1, 2)), grey.objective(batch, (1, 2))
     np.testing.assert_allclose(terms.nll, 3.0 * wanted.nll, rtol=1e-4)
-    for field in ("kl_count", "kl_shift", "kl_scale", "kl_what"):
+    for field in TERMS[1:]:
         np.testing.assert_allclose(getattr(terms, field), getattr(wanted, field), rtol=1e-3, atol=1e-4)
     found, wanted = colour.infer(thrice, with_objects=True), grey.infer(batch, with_objects=True)
     drawn, sampled = colour.sample(9, (3, 4)), grey.sample(9, (3, 4))
@@ -571,7 +589,8 @@ class Sheet(Background):
         self.level = self.add_weight(shape=(), initializer=keras.initializers.Constant(self.start), name="level")
 
     def call(self, images, seed=None):
-        return tf.fill(tf.shape(images), tf.convert_to_tensor(self.level)), 10.0 * self.level * tf.ones(len(images))
+        level = tf.convert_to_tensor(self.level)
+        return tf.fill(tf.shape(images), level), tf.fill(tf.shape(images)[:1], 10.0 * level)
 
     def sample(self, num_samples, seed):
         spec = self.spec
@@ -604,7 +623,10 @@ def test_a_background_lies_behind_and_costs_its_divergence():
     model = tiny(background=Sheet(0.2), decoder=Blank(0.0), prior="air")
     batch = images(3)
     seen = -(batch * np.log(0.2) + (1 - batch) * np.log(0.8)).sum((1, 2, 3))
-    np.testing.assert_allclose(model.objective(batch, (0, 1)).nll, seen + 2.0, rtol=1e-5)
+    terms = model.objective(batch, (0, 1))
+    np.testing.assert_allclose(terms.nll, seen, rtol=1e-5)
+    np.testing.assert_allclose(terms.kl_background, [2.0] * 3, rtol=1e-5)
+    np.testing.assert_allclose(terms.negative_elbo, sum(terms), rtol=1e-5)
     plain = tiny(observation=BernoulliPixels(0.2), decoder=Blank(0.0), prior="air")
     with_sheet, without = (m.log_likelihood(batch, 5, (0, 1)) for m in (model, plain))
     np.testing.assert_allclose(with_sheet, without - 2.0, rtol=1e-5)
@@ -619,7 +641,7 @@ def test_a_background_learns_with_the_rest():
 @pytest.mark.parametrize("role", ["recognition", "decoder", "prior", "background"])
 def test_a_part_of_another_model_is_refused(role):
     first = tiny(background=Sheet())
-    with pytest.raises(ValueError, match=f"ASRModel.{role} belongs to another model already; make a new one"):
+    with pytest.raises(ValueError, match=f"ASRModel.{role} belongs to another model already"):
         tiny(**{role: getattr(first, role)})
 
 
@@ -637,7 +659,7 @@ def test_a_part_of_another_model_is_refused(role):
     ],
 )
 def test_a_part_of_a_wrong_class_is_refused(role, part, contract):
-    with pytest.raises(TypeError, match=f"ASRModel.{role} must be a {contract}, got"):
+    with pytest.raises(TypeError, match=f"ASRModel.{role} must be a {contract}, got a"):
         tiny(**{role: part})
 
 
@@ -650,8 +672,6 @@ def test_a_refused_part_can_still_be_used():
 
 
 def test_parts_that_are_not_given_are_the_published_ones():
-    from asr_tf.models.asr_model import ASRModel
-
     model = ASRModel(canvas_size=(12, 14))
     kinds = {"recognition": LSTMRecognition, "decoder": MLPDecoder, "prior": AutoregressivePrior}
     for role, kind in kinds.items():

@@ -211,7 +211,8 @@ def test_evaluation_is_exact_whatever_training_estimates():
     relaxed, exact = (compiled(tiny(estimator=name, constraints=RULES)) for name in ("concrete", "enumerate"))
     for name, value in evaluate(exact, images()).items():
         np.testing.assert_allclose(evaluate(relaxed, images())[name], value, rtol=1e-6, err_msg=name)
-    losses = [float(m._loss({"image": tf.constant(images())}, tf.constant([0, 1]), training=True)[0]) for m in (relaxed, exact)]
+    data = {"image": tf.constant(images())}
+    losses = [float(model._loss(data, tf.constant([0, 1]), training=True)[0]) for model in (relaxed, exact)]
     assert abs(losses[0] - losses[1]) > 1e-2
 
 

@@ -12,7 +12,7 @@ from absl import flags
 
 from asr_tf.runs import command_line
 
-ROOT = pathlib.Path(command_line.__file__).resolve().parent.parent
+ROOT = pathlib.Path(command_line.__file__).resolve().parents[2]
 
 
 def run_module(module, *arguments, cwd=None):
@@ -136,6 +136,14 @@ def test_a_defect_is_named_by_its_type(monkeypatch, capsys):
 
 def test_success_is_zero(monkeypatch):
     assert not launch(monkeypatch, lambda: None)
+
+
+def test_a_command_tunes_its_process_before_it_works_and_help_does_not(monkeypatch):
+    calls = []
+    monkeypatch.setattr(command_line.fast, "tune_process", lambda: calls.append("tuned"))
+    assert not launch(monkeypatch, lambda: calls.append("worked"), ["--help"])
+    assert not launch(monkeypatch, lambda: calls.append("worked"))
+    assert calls == ["tuned", "worked"]
 
 
 def test_lines_that_gin_adds_are_left_out():

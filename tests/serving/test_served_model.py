@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 import testing_export
 
+from asr_tf import fast
 from asr_tf.models.asr_model import ASRModel
 from asr_tf.serving import served_model as serving
 
@@ -24,8 +25,21 @@ def model():
 
 
 @pytest.fixture(scope="module")
-def loaded(tiny_export):
-    return tf.saved_model.load(str(tiny_export / "1"))
+def coloured(tmp_path_factory):
+    """An RGB model with a second look, and what is loaded of it."""
+    model = testing_export.tiny_model(
+        channels=3, recognition=testing_export.tiny_part("recognition", second_look=2.0)
+    )
+    folder = tmp_path_factory.mktemp("coloured") / "1"
+    serving.ServedModel(model).save(folder)
+    return model, tf.saved_model.load(str(folder))
+
+
+@pytest.fixture(scope="module")
+def loaded(model, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("served") / "1"
+    serving.ServedModel(model).save(folder)
+    return tf.saved_model.load(str(folder))
 
 
 def call(loaded, signature, **inputs):
@@ -74,6 +88,38 @@ def test_log_likelihood_is_that_of_the_model(loaded, model):
     answers = call(loaded, "log_likelihood", images=images, seed=seed, **numbers(num_particles=4))
     assert set(answers) == OUTPUTS["log_likelihood"]
     np.testing.assert_allclose(answers["log_likelihood"], model.log_likelihood(images, 4, seed), rtol=1e-5)
+
+
+def test_an_rgb_model_answers_as_it_does_here(coloured):
+    model, loaded = coloured
+    images, seed = testing_export.images(5, channels=3), np.int32([5, 6])
+    answers = call(loaded, "infer", images=images)
+    for name, value in model.infer(images).items():
+        np.testing.assert_allclose(answers[name], value, rtol=0, atol=1e-6, err_msg=name)
+    drawn = call(loaded, "render", **{name: answers[name] for name in ("z_what", "boxes", "presence")})
+    assert drawn["images"].shape == (5, 12, 14, 3)
+    np.testing.assert_allclose(drawn["images"], answers["reconstruction"], rtol=0, atol=1e-5)
+    sampled = call(loaded, "sample", seed=seed, **numbers(num_samples=4, num_objects=2))
+    for name, value in model.sample(4, seed, 2).items():
+        np.testing.assert_allclose(sampled[name], value, rtol=0, atol=1e-6, err_msg=name)
+    scored = call(loaded, "log_likelihood", images=images, seed=seed, **numbers(num_particles=3))
+    np.testing.assert_allclose(scored["log_likelihood"], model.log_likelihood(images, 3, seed), rtol=1e-5)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=misfit("images", "5,12,14,1", "?,12,14,3")):
+        call(loaded, "infer", images=images[..., :1])
+
+
+def test_absent_and_faint_objects_are_rendered_as_such(loaded):
+    """In any order; a faint object is a share of the whole one."""
+    z_what = np.random.default_rng(0).normal(size=(1, 3, 4)).astype(np.float32)
+    boxes = np.float32([[[0.0, 0.0, 0.4, 0.4], [0.5, 0.5, 0.9, 0.9], [0.2, 0.6, 0.4, 0.9]]])
+
+    def render(*presence):
+        return call(loaded, "render", z_what=z_what, boxes=boxes, presence=np.float32([presence]))["images"]
+
+    alone = [render(*row) for row in np.eye(3)]
+    np.testing.assert_allclose(render(0, 1, 1), np.clip(alone[1] + alone[2], 0.0, 1.0), atol=1e-6)
+    np.testing.assert_allclose(render(0.25, 0, 0.5), np.clip(0.25 * alone[0] + 0.5 * alone[2], 0, 1), atol=1e-6)
+    assert not np.any(render(0, 0, 0))
 
 
 def misfit(name, fed, wanted):
@@ -168,13 +214,34 @@ def test_infer_is_a_small_graph_without_randomness():
     assert {"MatMul", "CropAndResize"} <= operations
 
 
-def test_served_weights_are_those_at_the_time(model):
-    other = testing_export.tiny_model(seed=1)
-    served = serving.ServedModel(other)
-    images = testing_export.images(4)
-    before = served.infer(images)["z_what"].numpy()
-    other.recognition.encoder.mlp.dense_1.bias.assign_add(np.ones(8, np.float32))
-    np.testing.assert_array_equal(served.infer(images)["z_what"], before)
+def test_saved_weights_are_those_at_the_time(tmp_path):
+    model, images = testing_export.tiny_model(seed=1), testing_export.images(4)
+    served = serving.ServedModel(model)
+    served.save(tmp_path / "1")
+    before = model.infer(images)["z_what"].numpy()
+    model.recognition.encoder.dense[-1].bias.assign_add(np.ones(8, np.float32))
+    loaded = tf.saved_model.load(str(tmp_path / "1"))
+    np.testing.assert_allclose(call(loaded, "infer", images=images)["z_what"], before, atol=1e-6)
+    assert np.abs(model.infer(images)["z_what"] - before).max() > 0.5
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_lite_infers_as_the_model_does_plainly(channels):
+    """Of LiteRT's own operations only: the interpreter here has no others."""
+    recognition = testing_export.tiny_part("recognition", second_look=2.0)
+    model = testing_export.tiny_model(channels=channels, recognition=recognition)
+    interpreter = tf.lite.Interpreter(model_content=serving.to_tflite(model))
+    run = interpreter.get_signature_runner("infer")
+    for batch in (1, 7):
+        images = testing_export.images(batch, channels=channels)
+        with fast.plain():
+            wanted = model.infer(images)
+        answers = run(images=images)
+        assert set(answers) == OUTPUTS["infer"]
+        for name, value in wanted.items():
+            assert answers[name].dtype == value.dtype.as_numpy_dtype
+            np.testing.assert_allclose(answers[name], value, rtol=0, atol=1e-5, err_msg=name)
+    assert {detail["op_name"][:4] for detail in interpreter._get_ops_details()}.isdisjoint({"Flex", "CUST"})
 
 
 def test_description_tells_shapes_and_meanings(model):

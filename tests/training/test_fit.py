@@ -63,6 +63,7 @@ def test_a_run_leaves_everything_that_is_promised(tmp_path):
     assert info["seed"] == 0
     assert info["train_seconds"] > 0.0
     assert info["canvas_size"] == [6, 8]
+    assert (info["channels"], info["format"]) == (1, run_folder.FORMAT)
     names = {path.name for path in (tmp_path / "run").iterdir()}
     assert {"config.gin", "run.json", "checkpoints", "logs", "metrics.jsonl"} <= names
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
@@ -207,6 +208,19 @@ def test_steps_that_stay_bad_end_the_run_with_the_term(tmp_path, tiny):
 def test_arguments_out_of_range_are_named(tmp_path, binding, message):
     with pytest.raises(ValueError, match=message):
         train(tmp_path, binding)
+
+
+@pytest.mark.parametrize(
+    ("binding", "message"),
+    [
+        ("ASRModel.canvas_size = (6, 9)", r"is bound to \(6, 9\), but the images are 6 x 8 .*: bind .* = \(6, 8\)"),
+        ("ASRModel.channels = 3", r"is bound to 3, but the images have 1 \(grey.*\): bind ASRModel.channels = 1"),
+    ],
+)
+def test_a_bound_size_that_is_not_that_of_the_images_is_refused(tmp_path, binding, message):
+    with pytest.raises(ValueError, match=message):
+        train(tmp_path, binding)
+    assert not (tmp_path / "run.json").exists()
 
 
 def test_at_most_a_tenth_of_the_images_is_held_out():
