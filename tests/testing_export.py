@@ -11,7 +11,7 @@ from asr_tf.models import ASRModel
 from asr_tf.networks.decoder import MLPDecoder
 from asr_tf.networks.prior import AutoregressivePrior
 from asr_tf.networks.recognition import LSTMRecognition
-from asr_tf.runs.run_folder import Checkpoints, RunFolder
+from asr_tf.runs.run_folder import FORMAT, Checkpoints, RunFolder
 
 CANVAS_SIZE = (12, 14)
 SETTINGS = {"num_steps": 3, "glimpse_size": 6, "what_size": 4}
@@ -56,6 +56,7 @@ def write_run(workdir: pathlib.Path, channels: int = 1) -> pathlib.Path:
         lines += [f"{kind.__name__}.{name} = {value!r}\n" for name, value in settings.items()]
     folder.write_config("".join(lines), {"seed": 0})
     info = {"canvas_size": CANVAS_SIZE, "channels": channels, "seed": 0, "train_seconds": 0.0, "train_steps": 0}
+    info["format"] = FORMAT
     folder.write_info(info)
     Checkpoints(folder.checkpoints, model=tiny_model(channels=channels)).save(0)
     return folder.path

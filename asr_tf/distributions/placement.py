@@ -97,8 +97,8 @@ class GridPlacement(tfd.Distribution):
         return tf.constant([2], tf.int32)
 
     def _log_prob(self, value: tf.Tensor) -> tf.Tensor:
-        means, spreads = _cells(self._logits.shape[-1])
-        near = tfd.Normal(means, spreads).log_prob(tf.cast(value, tf.float32)[..., tf.newaxis])  # [..., 2, g]
+        means, spreads = (tf.cast(part, self.dtype) for part in _cells(self._logits.shape[-1]))
+        near = tfd.Normal(means, spreads).log_prob(value[..., tf.newaxis])  # [..., 2, g]
         joint = self._logits + near[..., 1, :, tf.newaxis] + near[..., 0, tf.newaxis, :]
         return tf.reduce_logsumexp(joint, axis=[-2, -1]) - tf.reduce_logsumexp(self._logits, axis=[-2, -1])
 

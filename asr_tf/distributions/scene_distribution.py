@@ -99,11 +99,11 @@ class SceneDistribution(tfd.Distribution):
         """Draws the continuous latents of scenes whose count is known.
 
         Args:
-            presence: float [N, T], unary codes.
+            presence: float [N, ..., T], unary codes of N times the batch shape.
             seed: int32 [2].
 
         Returns:
-            float [N, T, ...] each, for a distribution of batch shape [].
+            float [N, ..., T, ...] each.
         """
 
     def sample_given_count(self, count: tf.Tensor, seed: tf.Tensor) -> SceneLatents:
@@ -133,8 +133,8 @@ class SceneDistribution(tfd.Distribution):
         return SceneLatents(*(tf.TensorShape([num_steps, *size]) for size in sizes))
 
     def _sample_n(self, n: Any, seed: Any = None) -> SceneLatents:
-        seed = tfp.random.sanitize_seed(seed, salt="SceneDistribution")
-        return self.sample_given_count(tf.fill([n], -1), seed)
+        count_seed, steps_seed = tf.unstack(tfp.random.split_seed(seed, n=2, salt="SceneDistribution"))
+        return self.sample_steps(self.presence.sample(n, seed=count_seed), steps_seed)
 
     def _log_prob(self, value: SceneLatents) -> tf.Tensor:
         steps = self.given(value).step_log_prob(value)

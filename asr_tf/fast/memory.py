@@ -23,7 +23,7 @@ _VARIABLES = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_MAX_", "MALLOC_MMAP_THRESHO
 
 
 def tune_process() -> bool:
-    """Asks glibc to keep freed memory, in the whole process and from now on: 1.5 of a training step on two cores.
+    """Asks glibc to keep freed memory, in the whole process and from now on; training is half as fast again with it.
 
     The commands call it; a Python program of one's own may, before it trains.
 

@@ -51,7 +51,8 @@ class BernoulliPixels(Observation):
         Args:
             canvas: float32 [..., H, W, C] in [0, 1]; clipped to [least_mean, 1 - 1e-6].
         """
-        return tfd.Independent(tfd.Bernoulli(probs=tf.clip_by_value(canvas, self.least_mean, _MOST_MEAN)), 3)
+        probs = tf.clip_by_value(canvas, self.least_mean, _MOST_MEAN)
+        return tfd.Independent(tfd.Bernoulli(probs=probs, dtype=probs.dtype), 3)
 
 
 @gin.register

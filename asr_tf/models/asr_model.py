@@ -38,13 +38,11 @@ from asr_tf.distributions import (
 from asr_tf.imaging.composition import Composition, Drawn, Sum
 from asr_tf.imaging.observation import BernoulliPixels, Observation
 from asr_tf.imaging.windows import write_boxes
-from asr_tf.models import bound
+from asr_tf.models import bound, parts
 from asr_tf.models.bound_model import BoundModel, initial_weights_from
-from asr_tf.models.parts import PARTS, check_part, described, made_again
 from asr_tf.networks.contracts import (
     Background,
     LatentNoise,
-    Network,
     ObjectDecoder,
     Recognition,
     ScenePrior,
@@ -157,10 +155,8 @@ class ASRModel(BoundModel):
         self.prior, self.background = prior or AutoregressivePrior(), background
         self.composition, self.observation = composition or Sum(), observation or BernoulliPixels()
         with initial_weights_from(seed):
-            for role in PARTS:
-                check_part(f"ASRModel.{role}", role, part := getattr(self, role))
-                if isinstance(part, Network):
-                    part.build(self.spec)
+            for role in parts.PARTS:
+                parts.build_part(f"ASRModel.{role}", role, getattr(self, role), self.spec)
         fields = [name for name in ObjectiveTerms._fields if name != "kl_background" or background is not None]
         self._prepare_training(fields, constraints, clipnorm)
         self.built = True
@@ -170,21 +166,21 @@ class ASRModel(BoundModel):
         spec = self.spec._asdict()
         spec["scale_prior_loc"], spec["scale_prior_scale"] = spec.pop("scale_loc"), spec.pop("scale_stddev")
         own = {key: getattr(self, key) for key in ("estimator", "temperature", "clipnorm", "seed", "name")}
-        parts = {role: described(getattr(self, role)) for role in PARTS}
-        return spec | own | parts | {"constraints": [described(rule) for rule in self.constraints]}
+        roles = {role: parts.described(getattr(self, role)) for role in parts.PARTS}
+        return spec | own | roles | {"constraints": [parts.described(rule) for rule in self.constraints]}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> ASRModel:
         """See `get_config`."""
-        parts = {role: made_again(contract, config[role]) for role, contract in PARTS.items()}
-        rules = [made_again(Constraint, description) for description in config["constraints"]]
-        return cls(**config | parts | {"constraints": rules})
+        roles = {role: parts.made_again(contract, config[role]) for role, contract in parts.PARTS.items()}
+        rules = [parts.made_again(Constraint, description) for description in config["constraints"]]
+        return cls(**config | roles | {"constraints": rules})
 
     def description(self) -> dict[str, Any]:
         """What the report tells of the model."""
         return {
             "kind": "scenes",
-            **{role: None if (part := getattr(self, role)) is None else type(part).__name__ for role in PARTS},
+            **{role: None if (part := getattr(self, role)) is None else type(part).__name__ for role in parts.PARTS},
             "estimator": self.estimator,
             "num_steps": self.num_steps,
             "exact_count": self.spec.exact_count,
@@ -195,9 +191,21 @@ class ASRModel(BoundModel):
         """See `BoundModel.draw_noise`."""
         return LatentNoise.draw(batch_size, self.spec, seed, algorithm)
 
+    def _decode(self, what: tf.Tensor) -> Drawn:
+        """Objects [N, G, G, ...] of appearances [N, Z]."""
+        return parts.checked_objects(self.decoder(what), self.spec)
+
+    def _infer_background(
+        self, images: tf.Tensor, seed: tf.Tensor | None = None
+    ) -> tuple[tf.Tensor | None, tf.Tensor | None]:
+        """The background and its divergence; None for black."""
+        if self.background is None:
+            return None, None
+        return parts.checked_background(self.background(images, seed), self.spec)
+
     def _draw(self, latents: SceneLatents) -> tuple[Drawn, tf.Tensor, Drawn]:
         """What each step draws in its window [B, T, G, G, ...]; the windows as boxes [B, T, 4]; and on the canvas."""
-        flat = self.decoder(tf.reshape(latents.what, [-1, latents.what.shape[-1]]))
+        flat = self._decode(tf.reshape(latents.what, [-1, self.spec.what_size]))
         objects = flat.map(lambda x: tf.reshape(x, [-1, self.num_steps, *x.shape[1:]]))
         boxes = self._boxes(latents)
         return objects, boxes, objects.map(lambda x: write_boxes(x, boxes, self.canvas_size))
@@ -209,12 +217,12 @@ class ASRModel(BoundModel):
         self, images: tf.Tensor, noise: LatentNoise, seed: tf.Tensor, training: bool
     ) -> tuple[ObjectiveTerms, SceneStatistics]:
         """See `BoundModel.score`."""
-        recognized = self.recognition(images, noise)
+        recognized = parts.checked_recognized(self.recognition(images, noise), self.spec)
         latents = recognized.latents
         posterior = scene_posterior(recognized.posterior)
         prior = self.prior.distribution(self.step).given(latents)
         objects, boxes, drawn = self._draw(latents)
-        background, kl_background = (None, None) if self.background is None else self.background(images, seed)
+        background, kl_background = self._infer_background(images, seed)
         if training and self.estimator == "concrete":
             relaxed = RelaxedPresenceCode(self.temperature, posterior.presence.logits).sample(seed=seed)
             canvas = self.composition.canvas(drawn, bound.relaxed_presence(relaxed), background)
@@ -265,7 +273,7 @@ class ASRModel(BoundModel):
     @tf.function(reduce_retracing=True, autograph=False)
     def _infer(self, images: tf.Tensor, with_objects: bool, _: bool) -> dict[str, tf.Tensor]:
         """The graph of `infer`; there is one with the fast pieces, and one without."""
-        posterior, latents = self.recognition.locate(images)
+        posterior, latents = parts.checked_located(self.recognition.locate(images), self.spec)
         count_probs = PresenceCode(posterior.presence_logits).count_probs()
         count = tf.argmax(count_probs, axis=-1, output_type=tf.int32)
         presence = code_of_count(count, self.num_steps)
@@ -274,8 +282,8 @@ class ASRModel(BoundModel):
         glimpses = fast.read_windows(images, steps.scenes(), shift, scale, self.spec.glimpse_size)
         what, _ = self.recognition.describe(glimpses)
         boxes = window_boxes(shift, scale, self.canvas_size)
-        drawn = self.decoder(what).map(lambda x: steps.put(fast.write_boxes(x, boxes, self.canvas_size)))
-        background = None if self.background is None else self.background(images)[0]
+        drawn = self._decode(what).map(lambda x: steps.put(fast.write_boxes(x, boxes, self.canvas_size)))
+        background = self._infer_background(images)[0]
         inferred = {
             "count": count,
             "count_probs": count_probs,
@@ -305,7 +313,7 @@ class ASRModel(BoundModel):
             float32 [B, H, W, C] in [0, 1].
         """
         steps = fast.present_steps(presence)
-        objects, places = self.decoder(steps.take(what)), steps.take(boxes)
+        objects, places = self._decode(steps.take(what)), steps.take(boxes)
         drawn = objects.map(lambda x: steps.put(fast.write_boxes(x, places, self.canvas_size)))
         return self.composition.canvas(drawn, presence, background)
 
@@ -379,11 +387,12 @@ class ASRModel(BoundModel):
     def _log_likelihood(self, images: tf.Tensor, num_particles: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         scenes = self.prior.distribution(self.step)
         # One background for all particles: what it is worth enters by its own bound.
-        background, kl_background = (None, 0.0) if self.background is None else self.background(images, seed)
+        background_seed, particles_seed = tf.unstack(tf.random.split(seed, 2))
+        background, kl_background = self._infer_background(images, background_seed)
 
         def particle(total: tf.Tensor, k: tf.Tensor) -> tf.Tensor:
-            noise = self.draw_noise(tf.shape(images)[0], tf.stack([seed[0], seed[1] + k]))
-            recognized = self.recognition(images, noise)
+            noise = self.draw_noise(tf.shape(images)[0], particles_seed + tf.stack([0, k]))
+            recognized = parts.checked_recognized(self.recognition(images, noise), self.spec)
             latents = recognized.latents
             _, _, drawn = self._draw(latents)
             observations = self.observation(self.composition.canvases(drawn, background))
@@ -393,4 +402,5 @@ class ASRModel(BoundModel):
 
         start = tf.fill([tf.shape(images)[0]], -np.inf)
         total = tf.foldl(particle, tf.range(num_particles), initializer=start)
-        return total - tf.math.log(tf.cast(num_particles, tf.float32)) - kl_background
+        mean = total - tf.math.log(tf.cast(num_particles, tf.float32))
+        return mean if kl_background is None else mean - kl_background

@@ -14,9 +14,13 @@ A part of one's own is a subclass that is registered with gin, and is named ther
     ASRModel.decoder = @MyDecoder()
 
 Networks are Keras layers.  They are constructed with their own settings alone; the model then calls `build` with what
-all parts must agree on (`SceneSpec`), and weights are made there.  Initial weights follow from the model's seed: Keras
-initializers that are given no seed draw theirs from it.  Each argument of a constructor is kept in an attribute of its
-name (`asr_tf.scene.Part`), so that a saved model can be made again.
+all parts must agree on (`SceneSpec`).  A part makes its layers there and builds them, so that all weights exist before
+the first call; their initial values then follow from the model's seed, as Keras initializers that are given no seed
+draw theirs from it.  Each argument of a constructor is plain data (numbers, strings, tuples) and is kept in an
+attribute of its name (`asr_tf.scene.Part`), so that a saved model can be made again.
+
+Where `SceneSpec.exact_count` is set, the model takes that count for every image, whatever logits recognition gives; a
+prior must give it the probability 1.
 
 Tensors cross `call`; distributions are built where they are used and never stored on a layer.  What leaves a network is
 float32, whatever precision it computes in.
@@ -97,7 +101,7 @@ class Recognized(NamedTuple):
 
     Attributes:
         posterior: parameters of q(z | x), float32 [B, T, ...] each.
-        latents: samples of all T steps, float32 [B, T, ...] each, as if every step held an object: `presence` is 1.
+        latents: samples of all T steps, float32 [B, T, ...] each, as if every step held an object; `presence` is None.
         glimpses: float32 [B, T, G, G, C], what images show in the windows.
     """
 
@@ -120,7 +124,8 @@ class Recognition(Network):
             noise: standard normal draws; None for the mode.
 
         Returns:
-            The posterior's parameters and the samples, both without the appearance (`what` is None there).
+            The posterior's parameters and the samples, both without the appearance: `what_loc`, `what_log_scale` and
+            `what` are None, and so is the samples' `presence`.
         """
 
     @abc.abstractmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import keras
@@ -25,12 +26,21 @@ class Perceptron(keras.layers.Layer):
             output_bias: where the last layer's bias starts, one number or one a unit.
         """
         super().__init__(name=name)
-        hidden = [keras.layers.Dense(size, activation, name=f"dense_{i}") for i, size in enumerate(sizes[1:-1])]
-        start = keras.initializers.Constant(output_bias)
-        self.dense = [*hidden, keras.layers.Dense(sizes[-1], bias_initializer=start, name=f"dense_{len(hidden)}")]
-        for layer, size in zip(self.dense, sizes, strict=False):
-            layer.build((None, size))
+        self.depth = len(sizes) - 1
+        for i, (size_in, size_out) in enumerate(itertools.pairwise(sizes)):
+            is_last = i == self.depth - 1
+            start = keras.initializers.Constant(output_bias) if is_last else "zeros"
+            layer = keras.layers.Dense(
+                size_out, None if is_last else activation, bias_initializer=start, name=f"dense_{i}"
+            )
+            layer.build((None, size_in))
+            setattr(self, layer.name, layer)  # a checkpoint finds layers by attributes, not in lists
         self.built = True
+
+    @property
+    def dense(self) -> list[keras.layers.Dense]:
+        """The layers, first to last."""
+        return [getattr(self, f"dense_{i}") for i in range(self.depth)]
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """float [..., sizes[0]] to [..., sizes[-1]]."""

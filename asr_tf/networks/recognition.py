@@ -19,7 +19,6 @@ import keras
 import tensorflow as tf
 
 from asr_tf.checks import check_positive, check_range, check_whole
-from asr_tf.distributions import certain_presence_logits
 from asr_tf.imaging.pooling import mean_pool
 from asr_tf.imaging.windows import without_windows
 from asr_tf.networks.contracts import LatentNoise, Recognition
@@ -143,7 +142,7 @@ class LSTMRecognition(Recognition):
         logits = self._presence_logits(tf.stack(hiddens, 1))
         chosen = Decision(*(tf.stack(parts, 1) for parts in zip(*decisions, strict=True)))
         posterior = PosteriorStatistics(logits, *chosen[:4], None, None)
-        return posterior, SceneLatents(tf.ones_like(logits), chosen.shift_latent, chosen.scale_latent, None)
+        return posterior, SceneLatents(None, chosen.shift_latent, chosen.scale_latent, None)
 
     def _see(self, images: tf.Tensor) -> tf.Tensor:
         """What images [B, H, W, C] put into the gates, [B, 4 * units]."""
@@ -175,11 +174,10 @@ class LSTMRecognition(Recognition):
         return Decision(shift_loc, shift_log_scale, scale_loc, scale_log_scale, shift_latent, scale_latent)
 
     def _presence_logits(self, hiddens: tf.Tensor) -> tf.Tensor:
-        """float32 [B, T] from the LSTM's outputs [B, T, units]."""
-        if self.spec.exact_count is None:
-            return tf.cast(self.presence_head(hiddens), tf.float32)[..., 0]
-        certain = certain_presence_logits(self.spec.exact_count, self.spec.num_steps)
-        return tf.broadcast_to(certain, tf.shape(hiddens)[:2])
+        """float32 [B, T] from the LSTM's outputs [B, T, units]; zeros where the model knows the count."""
+        if self.spec.exact_count is not None:
+            return tf.zeros(tf.shape(hiddens)[:2])
+        return tf.cast(self.presence_head(hiddens), tf.float32)[..., 0]
 
     def _bounded(self, scale_loc: tf.Tensor) -> tf.Tensor:
         """The mean of the scale latent, kept within its bound."""

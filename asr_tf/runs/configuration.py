@@ -200,7 +200,7 @@ def _place(error: Exception, source: str) -> str:
 def _explain(error: Exception) -> str:
     """The message of gin on one line, with the nearest name where a name is unknown."""
     message = one_line(error)
-    unknown = re.match(r"No configurable matching '(.+?)'", message)
+    unknown = re.match(r"No configurable matching (?:reference )?'@?(.+?)(?:\(\))?'", message)
     if unknown:
         name = unknown.group(1)
         known = sorted({selector.rsplit(".", 1)[-1] for selector in _registered()})
@@ -256,8 +256,8 @@ def one_line(error: BaseException) -> str:
     """The message of an exception on one line, without the lines that gin adds about its own calls."""
     if isinstance(error, (SyntaxError, tokenize.TokenError)):
         return str(error.args[0]).rstrip(".") if error.args else "syntax error"
-    lines = [line.strip() for line in str(error).splitlines()]
-    kept = [line for line in lines if line and not line.startswith(_GIN_NOTES)]
+    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).strip() for line in str(error).splitlines()]
+    kept = [line for line in lines if line and not line.startswith((*_GIN_NOTES, "Exception encountered when calling"))]
     required = re.match(r"Required bindings for `(.+?)` not provided in config: \['(\w+)'", str(error))
     if required:
         return f"{required.group(1)}.{required.group(2)} has no value; set it in a gin file or a binding"

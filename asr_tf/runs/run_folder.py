@@ -27,6 +27,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO
 
+import keras
 import tensorflow as tf
 from absl import logging
 
@@ -246,7 +247,9 @@ class Checkpoints:
             **objects: trackable TensorFlow or Keras objects.
         """
         self._folder = folder
-        self._checkpoint = tf.train.Checkpoint(**objects)
+        # TensorFlow finds no weights of layers that a part holds in a list: the variables stand for themselves too.
+        weights = {f"{name}_weights": list(x.variables) for name, x in objects.items() if isinstance(x, keras.Model)}
+        self._checkpoint = tf.train.Checkpoint(**objects, **weights)
         self._max_to_keep = max_to_keep
         self._manager: tf.train.CheckpointManager | None = None
         self._damaged: dict[str, str] = {}  # what is said of it, by prefix

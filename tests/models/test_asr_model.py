@@ -55,7 +55,10 @@ def on_canvases(model, latents):
 def by_the_training_pass(model, batch):
     """What `infer` gives, from recognition without noise, masked and summed."""
     posterior, latents, _ = model.recognition(tf.constant(batch))
-    count_probs = PresenceCode(posterior.presence_logits).count_probs()
+    if model.spec.exact_count is None:
+        count_probs = PresenceCode(posterior.presence_logits).count_probs()
+    else:
+        count_probs = tf.one_hot(tf.fill([len(batch)], model.spec.exact_count), model.num_steps + 1)
     count = tf.argmax(count_probs, -1, output_type=tf.int32)
     presence = code_of_count(count, model.num_steps)
     boxes, drawn = on_canvases(model, latents)
@@ -324,17 +327,20 @@ def test_given_counts_leave_the_first_objects_as_they_are_from_the_prior():
 # Scoring.
 
 
-def test_one_particle_is_the_log_weight_and_more_are_their_mean():
+def test_log_likelihood_is_the_mean_of_the_weights_of_its_particles():
     model, batch = tiny(), images(3)
-    one = np.stack([model.log_likelihood(batch, 1, (4, 9 + k)) for k in range(4)])
-    many = np.logaddexp.reduce(one, 0) - np.log(4.0)
+    _, seed = tf.unstack(tf.random.split((4, 9), 2))
+    weights = []
+    for k in range(4):
+        posterior, latents, _ = model.recognition(tf.constant(batch), model.draw_noise(3, seed + [0, k]))
+        observations = BernoulliPixels()(Sum().canvases(Drawn(on_canvases(model, latents)[1])))
+        prior = model.prior.distribution(0).given(latents)
+        weights.append(
+            bound.log_weights(tf.constant(batch), scene_posterior(posterior), prior, latents, observations)
+        )
+    np.testing.assert_allclose(model.log_likelihood(batch, 1, (4, 9)), weights[0], rtol=1e-5)
+    many = np.logaddexp.reduce(weights, 0) - np.log(4.0)
     np.testing.assert_allclose(model.log_likelihood(batch, 4, (4, 9)), many, rtol=1e-5)
-    noise = model.draw_noise(3, tf.constant([4, 9]))
-    posterior, latents, _ = model.recognition(tf.constant(batch), noise)
-    observations = BernoulliPixels()(Sum().canvases(Drawn(on_canvases(model, latents)[1])))
-    prior = model.prior.distribution(0).given(latents)
-    weight = bound.log_weights(tf.constant(batch), scene_posterior(posterior), prior, latents, observations)
-    np.testing.assert_allclose(one[0], weight, rtol=1e-5)
 
 
 def test_log_likelihood_is_above_the_bound_and_grows_with_particles():
@@ -655,11 +661,12 @@ def test_a_part_of_another_model_is_refused(role):
         ("background", 0.5, "Background"),
         ("composition", GaussianPixels(), "Composition"),
         ("observation", "bernoulli", "Observation"),
+        ("observation", "", "Observation"),
         ("observation", BernoulliPixels, "Observation"),
     ],
 )
 def test_a_part_of_a_wrong_class_is_refused(role, part, contract):
-    with pytest.raises(TypeError, match=f"ASRModel.{role} must be a {contract}, got a"):
+    with pytest.raises(TypeError, match=f"ASRModel.{role} must be a {contract}, got "):
         tiny(**{role: part})
 
 

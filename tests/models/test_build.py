@@ -52,7 +52,7 @@ def test_bad_settings_are_named():
     with pytest.raises(ValueError, match="model.kind='va' is unknown .did you mean 'vae'.*scenes"):
         build_model((6, 8), 1, 0, kind="va")
     gin.parse_config("ASRModel.decoder = @AIRPrior()")
-    with pytest.raises(TypeError, match="ASRModel.decoder must be a ObjectDecoder, got a AIRPrior"):
+    with pytest.raises(TypeError, match="ASRModel.decoder must be a ObjectDecoder, got AIRPrior"):
         build_model((6, 8), 1, 0)
     with pytest.raises(ValueError, match=r"configurable|seed"):
         gin.parse_config("model.seed = 3")

@@ -7,7 +7,6 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-import testing_asr_model
 from testing_asr_model import images, tiny
 
 from asr_tf.constraints import AggregateCount, CountInSet, TightWindows
@@ -164,10 +163,3 @@ def test_a_part_whose_class_is_not_there_is_named():
     with pytest.raises(ValueError, match="part of class mine.decoders.Fancy: import mine.decoders first"):
         parts.made_again(ObjectDecoder, described)
     assert parts.made_again(ObjectDecoder, parts.described(None)) is None
-
-
-def test_tiny_takes_settings_of_parts():
-    """Of this suite's own model."""
-    model = testing_asr_model.tiny(rnn_units=5, units=(7,), learn_scale=True, num_steps=2)
-    assert (model.recognition.rnn_units, model.decoder.units, model.prior.learn_scale) == (5, (7,), True)
-    assert model.num_steps == 2 and model.prior.rnn_units == 8

@@ -42,7 +42,7 @@ class Fixed(Recognition):
     def locate(self, images, noise=None):
         shift, scale = (tf.constant(x, tf.float32) for x in (self.shift, self.scale))
         posterior = PosteriorStatistics(tf.zeros([2, 3]), shift, shift, scale, scale, None, None)
-        return posterior, SceneLatents(tf.ones([2, 3]), shift, scale, None)
+        return posterior, SceneLatents(None, shift, scale, None)
 
     def describe(self, glimpses):
         total = tf.reduce_sum(glimpses, [1, 2, 3])[:, tf.newaxis] * tf.constant([1.0, 2.0, 3.0, 4.0])

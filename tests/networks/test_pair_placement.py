@@ -48,6 +48,21 @@ def test_potential_is_that_of_the_distance_in_sides():
         np.testing.assert_allclose(logits[0, row, column], -10.0 * (heights * within[0] * within[1]).sum(), rtol=1e-3)
 
 
+def test_mixed_precision_takes_no_digits():
+    """Weights of cells are many nats: they are computed in float32 whatever the policy is."""
+    heights = np.random.default_rng(0).normal(size=len(_DISTANCES))
+    outputs, previous = [], keras.mixed_precision.dtype_policy()
+    for policy in ("float32", "mixed_bfloat16"):
+        keras.mixed_precision.set_dtype_policy(policy)
+        try:
+            placement = made(6)
+        finally:
+            keras.mixed_precision.set_dtype_policy(previous)
+        placement.heights.assign(heights)
+        outputs.append(placement(tf.constant([[0.3, -0.5]]), tf.constant([[-0.4]])))
+    np.testing.assert_allclose(outputs[1], outputs[0], rtol=1e-6)
+
+
 @pytest.mark.parametrize("skip_absent", [False, True])
 def test_sampled_windows_keep_apart(skip_absent):
     """Against the same prior without the potential, whose windows overlap in most scenes."""
