@@ -141,16 +141,8 @@ class ASRModel(BoundModel):
         self.canvas_size = check_canvas_size("ASRModel.canvas_size", canvas_size)
         self.channels, self.num_steps, self.estimator = channels, num_steps, estimator
         self.temperature, self.seed = temperature, seed
-        self.spec = SceneSpec(
-            self.canvas_size,
-            channels,
-            num_steps,
-            glimpse_size,
-            what_size,
-            scale_prior_loc,
-            scale_prior_scale,
-            exact_count,
-        )
+        sizes = (self.canvas_size, channels, num_steps, glimpse_size, what_size)
+        self.spec = SceneSpec(*sizes, scale_prior_loc, scale_prior_scale, exact_count)
         self.recognition, self.decoder = recognition or LSTMRecognition(), decoder or MLPDecoder()
         self.prior, self.background = prior or AutoregressivePrior(), background
         self.composition, self.observation = composition or Sum(), observation or BernoulliPixels()

@@ -1,7 +1,7 @@
 """The parts of a model of scenes: their roles, what they give, and parts as plain data.
 
-What a part gives is looked through where it enters the model, while a graph is traced: a shape that is wrong could train
-without a word.
+What a part gives is looked through where it enters the model, while a graph is traced: a shape that is wrong could
+train without a word.
 """
 
 from __future__ import annotations
