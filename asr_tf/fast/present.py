@@ -41,7 +41,8 @@ class PresentSteps:
         shape = tf.concat([tf.shape(self._presence), tf.shape(values)[1:]], 0)
         if self._index is None:
             ones = [1] * (values.shape.rank - 1)
-            mask = tf.reshape(self._presence, tf.concat([tf.shape(self._presence), ones], 0))
+            is_there = tf.cast(self._presence > 0.0, values.dtype)
+            mask = tf.reshape(is_there, tf.concat([tf.shape(self._presence), ones], 0))
             return mask * tf.reshape(values, shape)
         placed = tf.scatter_nd(self._index, values, tf.cast(shape, self._index.dtype))
         return tf.ensure_shape(placed, [None, self._presence.shape[1], *values.shape[1:]])

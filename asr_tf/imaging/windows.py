@@ -1,9 +1,7 @@
 """Reads windows of images and writes windows to the canvas, for axis-aligned square windows.
 
 Bilinear interpolation on an axis-aligned window is separable: the weight of a pixel is the product of one hat function
-an axis.  Reading and writing are therefore two small matrix products each: no gather, no scatter.  So are their
-gradients, which are written out below: the derivative of an interpolated image with respect to a row's position is the
-same interpolation with the hat's slope in place of the hat.
+an axis.  Reading and writing are therefore two small matrix products each: no gather, no scatter.
 
 Positions are continuous and in pixels; pixel i covers [i, i + 1) and its value sits at its centre, i + 1/2.  The G
 values of a glimpse sit at the centres of G equal parts of the window.  What lies outside the image, or outside the
@@ -16,20 +14,10 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import tensorflow as tf
 
 __all__ = ["interpolate", "read_windows", "without_windows", "write_boxes"]
-
-
-def _sum_to(gradient: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
-    """Sums over the leading axes along which `like` was broadcast: to its shape."""
-    if gradient.shape.is_fully_defined() and gradient.shape == like.shape:
-        return gradient
-    axes, _ = tf.raw_ops.BroadcastGradientArgs(s0=tf.shape(like), s1=tf.shape(gradient))
-    return tf.reshape(tf.reduce_sum(gradient, axes), tf.shape(like))
 
 
 def _channels_first(values: tf.Tensor) -> tf.Tensor:
@@ -67,20 +55,8 @@ def _hat(distance: tf.Tensor) -> tf.Tensor:
     return tf.nn.relu(1.0 - tf.abs(distance))
 
 
-def _slope(distance: tf.Tensor) -> tf.Tensor:
-    """Derivative of the hat; at its top that of the right side."""
-    one = tf.ones([], distance.dtype)
-    return tf.where(tf.abs(distance) < 1.0, tf.where(distance < 0.0, one, -one), 0.0)
-
-
-@tf.custom_gradient
-def interpolate(
-    values: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor
-) -> tuple[tf.Tensor, Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.Tensor]]]:
+def interpolate(values: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
     """Bilinear interpolation at the crossings of some rows and columns; zero outside the values.
-
-    Every product, those of the gradient included, has both factors in the order in which they lie in memory: batches of
-    small products with a transposed factor take two to four times as long.
 
     Args:
         values: float [..., P, Q].
@@ -93,36 +69,10 @@ def interpolate(
     height, width = values.shape[-2:]
     # Half a pixel more on both sides of each difference: XLA makes integers of a range that starts at 0, and converts
     # them to floats one by one.
-    rows, columns = rows + 0.5, columns + 0.5
     across, along = (tf.constant(np.arange(size) + 0.5, values.dtype) for size in (height, width))
-
-    def distance_of_rows() -> tf.Tensor:
-        return rows[..., :, tf.newaxis] - across  # [..., M, P]
-
-    def distance_of_columns() -> tf.Tensor:
-        return columns[..., tf.newaxis, :] - along[:, tf.newaxis]  # [..., Q, N]
-
-    by_row = tf.matmul(_hat(distance_of_rows()), values)  # [..., M, Q]
-
-    def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        hats_of_rows = _hat(rows[..., tf.newaxis, :] - across[:, tf.newaxis])  # [..., P, M]
-        hats_of_columns = _hat(columns[..., :, tf.newaxis] - along)  # [..., N, Q]
-        of_by_row = tf.matmul(upstream, hats_of_columns)  # [..., M, Q]
-        moved_rows = tf.matmul(_slope(distance_of_rows()), values)  # [..., M, Q]
-        # What moving a column changes is summed over rows: of the result, or of the values if these are fewer.
-        if rows.shape[-1] > height:
-            along_columns = tf.matmul(hats_of_rows, upstream)  # [..., P, N]
-            moved_columns = tf.matmul(values, _slope(distance_of_columns()))
-        else:
-            along_columns = upstream  # [..., M, N]
-            moved_columns = tf.matmul(by_row, _slope(distance_of_columns()))
-        return (
-            _sum_to(tf.matmul(hats_of_rows, of_by_row), values),
-            _sum_to(tf.reduce_sum(of_by_row * moved_rows, axis=-1), rows),
-            _sum_to(tf.reduce_sum(along_columns * moved_columns, axis=-2), columns),
-        )
-
-    return tf.matmul(by_row, _hat(distance_of_columns())), gradient
+    of_rows = _hat((rows + 0.5)[..., :, tf.newaxis] - across)  # [..., M, P]
+    of_columns = _hat((columns + 0.5)[..., tf.newaxis, :] - along[:, tf.newaxis])  # [..., Q, N]
+    return tf.matmul(tf.matmul(of_rows, values), of_columns)
 
 
 def read_windows(images: tf.Tensor, shift: tf.Tensor, scale: tf.Tensor, size: int) -> tf.Tensor:

@@ -143,12 +143,16 @@ class ASRModel(BoundModel):
         self.temperature, self.seed = temperature, seed
         sizes = (self.canvas_size, channels, num_steps, glimpse_size, what_size)
         self.spec = SceneSpec(*sizes, scale_prior_loc, scale_prior_scale, exact_count)
-        self.recognition, self.decoder = recognition or LSTMRecognition(), decoder or MLPDecoder()
-        self.prior, self.background = prior or AutoregressivePrior(), background
-        self.composition, self.observation = composition or Sum(), observation or BernoulliPixels()
+        self.recognition = LSTMRecognition() if recognition is None else recognition
+        self.decoder = MLPDecoder() if decoder is None else decoder
+        self.prior, self.background = AutoregressivePrior() if prior is None else prior, background
+        self.composition = Sum() if composition is None else composition
+        self.observation = BernoulliPixels() if observation is None else observation
+        for role in parts.PARTS:
+            parts.check_part(f"ASRModel.{role}", role, getattr(self, role))
         with initial_weights_from(seed):
             for role in parts.PARTS:
-                parts.build_part(f"ASRModel.{role}", role, getattr(self, role), self.spec)
+                parts.build_part(f"ASRModel.{role}", getattr(self, role), self.spec)
         fields = [name for name in ObjectiveTerms._fields if name != "kl_background" or background is not None]
         self._prepare_training(fields, constraints, clipnorm)
         self.built = True

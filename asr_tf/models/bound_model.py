@@ -262,7 +262,10 @@ class BoundModel(keras.Model, metaclass=abc.ABCMeta):
         variables = self.trainable_variables
         with tf.GradientTape() as tape:
             loss, named, statistics = self._loss(data, self.step_seed(), training=True)
-        gradients = tape.gradient(loss, variables, unconnected_gradients="zero")
+        gradients = [
+            tf.zeros(variable.shape, variable.dtype) if gradient is None else gradient  # what the loss doesn't reach
+            for gradient, variable in zip(tape.gradient(loss, variables), variables, strict=True)
+        ]
         if replica.num_replicas_in_sync > 1:  # what follows is about the batch as a whole
             loss, *means = replica.all_reduce("MEAN", [loss, *named.values()])
             named = dict(zip(named, means, strict=True))

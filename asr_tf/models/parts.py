@@ -29,6 +29,7 @@ from asr_tf.scene import Part, PosteriorStatistics, SceneLatents, SceneSpec
 __all__ = [
     "PARTS",
     "build_part",
+    "check_part",
     "checked_background",
     "checked_located",
     "checked_objects",
@@ -48,18 +49,17 @@ PARTS: dict[str, type[Part]] = {
 """Role to contract, see `asr_tf.networks.contracts`; a background may be missing."""
 
 
-def build_part(name: str, role: str, part: Any, spec: SceneSpec) -> None:
-    """Builds a part that fits its role and is free.
+def check_part(name: str, role: str, part: Any) -> None:
+    """Passes a part that fits its role and is free.
 
     Args:
         name: what the messages call it.
         role: of `PARTS`.
         part: None is a background that is black.
-        spec: what all parts agree on.
 
     Raises:
         TypeError: it doesn't meet the contract, or doesn't keep an argument of its constructor.
-        ValueError: another model has built it, or it leaves a layer unbuilt.
+        ValueError: another model has built it.
     """
     if part is None and role == "background":
         return
@@ -75,17 +75,26 @@ def build_part(name: str, role: str, part: Any, spec: SceneSpec) -> None:
             f"{name}: {type(part).__name__} must keep each argument of its constructor in an attribute of its name, "
             f"so that a saved model can be made again; there is no {error.name!r}."
         ) from error
-    if isinstance(part, Network):
-        if part.built:
-            raise ValueError(f"{name} belongs to another model already; make a new {type(part).__name__}.")
-        part.build(spec)
-        for layer in part._flatten_layers(include_self=False):
-            # A layer without a `build` of its own has no weights.
-            if not layer.built and type(layer).build is not keras.layers.Layer.build:
-                raise ValueError(
-                    f"{name}: {type(part).__name__}.build must build every layer that it makes; "
-                    f"{layer.name!r} isn't built."
-                )
+    if isinstance(part, Network) and part.built:
+        raise ValueError(f"{name} belongs to another model already; make a new {type(part).__name__}.")
+
+
+def build_part(name: str, part: Part | None, spec: SceneSpec) -> None:
+    """Makes the weights of a part, if it has any.
+
+    Raises:
+        ValueError: it leaves a layer unbuilt, whose weights the optimizer wouldn't know.
+    """
+    if not isinstance(part, Network):
+        return
+    part.build(spec)
+    for layer in part._flatten_layers(include_self=False):
+        # A layer without a `build` of its own has no weights.
+        if not layer.built and type(layer).build is not keras.layers.Layer.build:
+            raise ValueError(
+                f"{name}: {type(part).__name__}.build must build every layer that it makes; "
+                f"{layer.name!r} isn't built."
+            )
 
 
 def _check(name: str, value: Any, *shape: int | None) -> None:

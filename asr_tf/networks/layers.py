@@ -33,7 +33,8 @@ class Perceptron(keras.layers.Layer):
             layer = keras.layers.Dense(
                 size_out, None if is_last else activation, bias_initializer=start, name=f"dense_{i}"
             )
-            layer.build((None, size_in))
+            with keras.name_scope(name):
+                layer.build((None, size_in))
             setattr(self, layer.name, layer)  # a checkpoint finds layers by attributes, not in lists
         self.built = True
 
@@ -49,7 +50,7 @@ class Perceptron(keras.layers.Layer):
         return inputs
 
 
-def remember_at_first(shape: Sequence[int], dtype: str | None = None) -> tf.Tensor:
+def remember_at_first(shape: Sequence[int], dtype: str = "float32") -> tf.Tensor:
     """Initial bias of an LSTM's gates [4 * units]: 1 for the forget gate, 0 for the others."""
     units = shape[0] // 4
     return tf.concat([tf.zeros([units], dtype), tf.ones([units], dtype), tf.zeros([2 * units], dtype)], 0)

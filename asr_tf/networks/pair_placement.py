@@ -46,7 +46,7 @@ class PairPlacement(Network):
         """See `Network.build`."""
         super().build(spec)
         self.heights = self.add_weight(
-            shape=(len(_DISTANCES),), initializer="zeros", dtype="float32", name="heights"
+            shape=(len(_DISTANCES),), initializer="zeros", dtype="float32", autocast=False, name="heights"
         )
 
     def call(self, shift_latent: tf.Tensor, scale_latent: tf.Tensor) -> tf.Tensor:
@@ -66,7 +66,7 @@ class PairPlacement(Network):
         away = tf.abs(cell_centres(self.grid_size) - tf.tanh(shift_latent)[..., tf.newaxis])
         away /= sides[..., tf.newaxis]  # [..., 2, g]
         within = tf.sigmoid((_DISTANCES - away[..., tf.newaxis]) / _WIDTH)  # [..., 2, g, K]
-        heights = -_GAIN * tf.cast(self.heights, tf.float32)
+        heights = -_GAIN * tf.convert_to_tensor(self.heights)
         return tf.matmul(within[..., 1, :, :] * heights, within[..., 0, :, :], transpose_b=True)
 
     def room(self, shift_latent: tf.Tensor, earlier: tf.Tensor, is_there: tf.Tensor) -> tf.Tensor:

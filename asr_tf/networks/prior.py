@@ -29,7 +29,7 @@ from asr_tf.distributions import (
     normal_cell_logits,
 )
 from asr_tf.networks.contracts import ScenePrior
-from asr_tf.networks.layers import Perceptron
+from asr_tf.networks.layers import Perceptron, lstm_step, remember_at_first
 from asr_tf.networks.pair_placement import PairPlacement
 from asr_tf.scene import SceneLatents, SceneSpec
 
@@ -129,11 +129,11 @@ class AutoregressivePrior(ScenePrior):
     def build(self, spec: SceneSpec) -> None:
         """See `Network.build`."""
         super().build(spec)
-        # Unrolled, XLA compiles a loop of a few steps in less time than one of the graph, and runs it as fast.
-        self.lstm = keras.layers.LSTM(
-            self.rnn_units, return_sequences=True, unroll=True, use_cudnn=False, name="lstm"
-        )
-        self.lstm.build((None, spec.num_steps, 3 + spec.what_size))
+        units = self.rnn_units
+        self.input_gates = keras.layers.Dense(4 * units, bias_initializer=remember_at_first, name="input_gates")
+        self.input_gates.build((None, 3 + spec.what_size))
+        self.state_gates = keras.layers.Dense(4 * units, use_bias=False, name="state_gates")
+        self.state_gates.build((None, units))
         if spec.exact_count is None:
             self.presence_weights = self.add_weight(
                 shape=(spec.num_steps,), initializer="zeros", dtype="float32", name="presence_weights"
@@ -172,7 +172,13 @@ class AutoregressivePrior(ScenePrior):
         """Each step's distributions, given the steps before it; latents [B, T, ...]."""
         windows = tf.concat([latents.shift_latent, latents.scale_latent], -1)
         before = tf.pad(tf.concat([windows, latents.what], -1)[:, :-1], [[0, 0], [1, 0], [0, 0]])
-        hidden = self.lstm(before)  # [B, T, units]
+        gates = tf.unstack(self.input_gates(before), axis=1)  # [B, 4 * units] a step
+        hidden, cell = lstm_step(gates[0], 0.0)
+        hiddens = [hidden]
+        for step_gates in gates[1:]:
+            hidden, cell = lstm_step(step_gates + self.state_gates(hidden), cell)
+            hiddens.append(hidden)
+        hidden = tf.stack(hiddens, 1)  # [B, T, units]
         earlier = np.tri(self.spec.num_steps, k=-1, dtype=np.float32)  # [t, u], 1 for u < t
         weights = None
         if self.placement_grid is not None:
@@ -188,7 +194,8 @@ class AutoregressivePrior(ScenePrior):
         none = SceneLatents(*(tf.zeros([size, n]) for n in (0, 2, 1, self.spec.what_size)))
         cells = [] if self.placement_grid is None else [self.placement_grid] * 2
         windows = tf.zeros([size, self.spec.num_steps, 3])
-        return self._next(0, none, self.lstm.cell.get_initial_state(size), tf.zeros([size, *cells]), windows)
+        zeros = tf.zeros([size, self.rnn_units], self.state_gates.compute_dtype)
+        return self._next(0, none, (zeros, zeros), tf.zeros([size, *cells]), windows)
 
     def _following(self, t: int, previous: SceneLatents, state: Any) -> NextStep:
         lstm_state, weights, windows = state
@@ -202,12 +209,14 @@ class AutoregressivePrior(ScenePrior):
         self, t: int, previous: SceneLatents, lstm_state: Any, weights: tf.Tensor, windows: tf.Tensor
     ) -> NextStep:
         """Step t: cells have the log-weights [N, g, g]; of windows [N, T, 3], the first t are there."""
-        hidden, lstm_state = self.lstm.cell(tf.concat(previous[1:], -1), lstm_state)
+        hidden, cell = lstm_state
+        gates = self.input_gates(tf.concat(previous[1:], -1)) + self.state_gates(hidden)
+        hidden, cell = lstm_step(gates, cell)
         return NextStep(
             self._shift(hidden, weights),
             lambda shift_latent: self._scale(hidden, shift_latent, windows, np.arange(self.spec.num_steps) < t),
             self._what(hidden),
-            (lstm_state, weights, windows),
+            ((hidden, cell), weights, windows),
         )
 
     # What both share: distributions given the LSTM's output [..., units].
