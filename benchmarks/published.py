@@ -62,15 +62,17 @@ def with_count(model: ASRModel, count: int) -> ASRModel:
         kernel[:, ::units] = 0.0
         layer.kernel.assign(kernel)
     bias = recognition.image_gates.bias.numpy()
-    bias[::units] = 30.0, 30.0, np.arctanh(0.25), 30.0  # input, forget, candidate and output gate
+    bias[::units] = 30.0, 30.0, 30.0, np.arctanh(0.25)  # input, forget and output gate, candidate
     recognition.image_gates.bias.assign(bias)
-    hidden, output = recognition.presence_head.dense
-    for layer, values in ((hidden, (1.0, 0.0)), (output, (400.0, -400.0 * np.tanh((count + 0.5) / 4)))):
-        kernel = np.zeros(layer.kernel.shape, np.float32)
-        kernel[0, 0] = values[0]
-        layer.kernel.assign(kernel)
-        layer.bias.assign(np.full(layer.bias.shape, values[1], np.float32))
-    # Steps before the comparison are present for sure, those after it are not.
-    output.kernel.assign(-output.kernel)
-    output.bias.assign(-output.bias)
+    hidden, output, last = recognition.head_hidden, recognition.presence_output, -recognition.head_units
+    kernel, bias = hidden.kernel.numpy(), hidden.bias.numpy()
+    kernel[:, last:] = 0.0
+    kernel[0, last] = 1.0
+    bias[last:] = 0.0
+    hidden.kernel.assign(kernel)
+    hidden.bias.assign(bias)
+    kernel = np.zeros(output.kernel.shape, np.float32)
+    kernel[0, 0] = -400.0
+    output.kernel.assign(kernel)
+    output.bias.assign([400.0 * np.tanh((count + 0.5) / 4)])
     return model

@@ -3,12 +3,33 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import keras
 import tensorflow as tf
 
-__all__ = ["Perceptron", "lstm_step", "remember_at_first"]
+__all__ = ["Perceptron", "dense", "lstm_step", "remember_at_first"]
+
+
+def dense(
+    size_in: int,
+    size_out: int,
+    name: str,
+    bias: float | Sequence[float] | Callable[..., tf.Tensor] | None = 0.0,
+    activation: str | None = None,
+) -> keras.layers.Dense:
+    """A dense layer whose weights exist.
+
+    Args:
+        size_in, size_out: widths.
+        name: Keras name.
+        bias: where the bias starts, one number, one a unit, or an initializer; None for no bias.
+        activation: Keras name of what follows.
+    """
+    start = bias if callable(bias) else keras.initializers.Constant(0.0 if bias is None else bias)
+    layer = keras.layers.Dense(size_out, activation, bias is not None, bias_initializer=start, name=name)
+    layer.build((None, size_in))
+    return layer
 
 
 class Perceptron(keras.layers.Layer):
@@ -28,13 +49,9 @@ class Perceptron(keras.layers.Layer):
         super().__init__(name=name)
         self.depth = len(sizes) - 1
         for i, (size_in, size_out) in enumerate(itertools.pairwise(sizes)):
-            is_last = i == self.depth - 1
-            start = keras.initializers.Constant(output_bias) if is_last else "zeros"
-            layer = keras.layers.Dense(
-                size_out, None if is_last else activation, bias_initializer=start, name=f"dense_{i}"
-            )
+            rest = (output_bias, None) if i == self.depth - 1 else (0.0, activation)
             with keras.name_scope(name):
-                layer.build((None, size_in))
+                layer = dense(size_in, size_out, f"dense_{i}", *rest)
             setattr(self, layer.name, layer)  # a checkpoint finds layers by attributes, not in lists
         self.built = True
 
@@ -57,10 +74,10 @@ def remember_at_first(shape: Sequence[int], dtype: str = "float32") -> tf.Tensor
 
 
 def lstm_step(gates: tf.Tensor, cell: tf.Tensor | float) -> tuple[tf.Tensor, tf.Tensor]:
-    """One step of an LSTM from its gates' activations.
+    """One step of an LSTM from what goes into its gates.
 
     Args:
-        gates: float [B, 4 * units], before the nonlinearity: input gate, forget gate, candidate, output gate.
+        gates: float [B, 4 * units], before the nonlinearity: input, forget and output gate, then the candidate.
         cell: float [B, units], the cell state; 0 before the first step.
 
     Returns:
@@ -69,6 +86,8 @@ def lstm_step(gates: tf.Tensor, cell: tf.Tensor | float) -> tuple[tf.Tensor, tf.
     References:
         Gers et al., "Learning to forget", Neural Computation 2000.
     """
-    input_gate, forget_gate, candidate, output_gate = tf.split(gates, 4, axis=-1)
-    cell = tf.sigmoid(forget_gate) * cell + tf.sigmoid(input_gate) * tf.tanh(candidate)
-    return tf.sigmoid(output_gate) * tf.tanh(cell), cell
+    units = gates.shape[-1] // 4
+    logistic, candidate = tf.split(gates, [3 * units, units], axis=-1)
+    input_gate, forget_gate, output_gate = tf.split(tf.sigmoid(logistic), 3, axis=-1)
+    cell = forget_gate * cell + input_gate * tf.tanh(candidate)
+    return output_gate * tf.tanh(cell), cell

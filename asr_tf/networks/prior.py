@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import gin
-import keras
 import numpy as np
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
@@ -29,7 +28,7 @@ from asr_tf.distributions import (
     normal_cell_logits,
 )
 from asr_tf.networks.contracts import ScenePrior
-from asr_tf.networks.layers import Perceptron, lstm_step, remember_at_first
+from asr_tf.networks.layers import Perceptron, dense, lstm_step, remember_at_first
 from asr_tf.networks.pair_placement import PairPlacement
 from asr_tf.scene import SceneLatents, SceneSpec
 
@@ -130,10 +129,8 @@ class AutoregressivePrior(ScenePrior):
         """See `Network.build`."""
         super().build(spec)
         units = self.rnn_units
-        self.input_gates = keras.layers.Dense(4 * units, bias_initializer=remember_at_first, name="input_gates")
-        self.input_gates.build((None, 3 + spec.what_size))
-        self.state_gates = keras.layers.Dense(4 * units, use_bias=False, name="state_gates")
-        self.state_gates.build((None, units))
+        self.input_gates = dense(3 + spec.what_size, 4 * units, "input_gates", remember_at_first)
+        self.state_gates = dense(units, 4 * units, "state_gates", bias=None)
         if spec.exact_count is None:
             self.presence_weights = self.add_weight(
                 shape=(spec.num_steps,), initializer="zeros", dtype="float32", name="presence_weights"

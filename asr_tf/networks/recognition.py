@@ -15,14 +15,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import gin
-import keras
 import tensorflow as tf
 
 from asr_tf.checks import check_positive, check_range, check_whole
 from asr_tf.imaging.pooling import mean_pool
 from asr_tf.imaging.windows import without_windows
 from asr_tf.networks.contracts import LatentNoise, Recognition
-from asr_tf.networks.layers import Perceptron, lstm_step, remember_at_first
+from asr_tf.networks.layers import Perceptron, dense, lstm_step, remember_at_first
 from asr_tf.networks.second_look import SecondLook
 from asr_tf.scene import PosteriorStatistics, SceneLatents, SceneSpec
 
@@ -97,15 +96,17 @@ class LSTMRecognition(Recognition):
         super().build(spec)
         units, head = self.rnn_units, self.head_units
         pixels = math.prod(-(-size // self.image_pool) for size in spec.canvas_size) * spec.channels
-        self.image_gates = keras.layers.Dense(4 * units, bias_initializer=remember_at_first, name="image_gates")
-        self.image_gates.build((None, pixels))
-        self.state_gates = keras.layers.Dense(4 * units, use_bias=False, name="state_gates")
-        self.state_gates.build((None, 3 + units))
-        if spec.exact_count is None:
-            self.presence_head = Perceptron([units, head, 1], "relu", "presence_head", 1.0)
+        self.image_gates = dense(pixels, 4 * units, "image_gates", remember_at_first)
+        self.state_gates = dense(3 + units, 4 * units, "state_gates", bias=None)
+        # Heads have a hidden layer each; those of all heads are one product.  The shift enters the scale's beside it.
+        self.num_heads = 3 if spec.exact_count is None else 2
+        self.head_hidden = dense(units, self.num_heads * head, "head_hidden")
+        self.shift_to_scale = dense(2, head, "shift_to_scale", bias=None)
         spread = math.log(self.initial_shift_stddev)
-        self.shift_head = Perceptron([units, head, 4], "relu", "shift_head", [0.0, 0.0, spread, spread])
-        self.scale_head = Perceptron([units + 2, head, 2], "relu", "scale_head", [spec.scale_loc, -2.0])
+        self.shift_output = dense(head, 4, "shift_output", [0.0, 0.0, spread, spread])
+        self.scale_output = dense(head, 2, "scale_output", [spec.scale_loc, -2.0])
+        if spec.exact_count is None:
+            self.presence_output = dense(head, 1, "presence_output", 1.0)
         if self.second_look is not None:
             self.corrector = SecondLook(self.second_look)
             self.corrector.build(spec)
@@ -119,7 +120,7 @@ class LSTMRecognition(Recognition):
         seen = self._see(images)
         hidden = cell = seen  # of no step yet
         window: tuple[tf.Tensor, ...] = ()
-        hiddens: list[tf.Tensor] = []
+        for_presence: list[tf.Tensor] = []
         decisions: list[Decision] = []
         for t in range(self.spec.num_steps):
             if t == 0:
@@ -128,19 +129,23 @@ class LSTMRecognition(Recognition):
                 state = tf.concat([*(tf.cast(x, hidden.dtype) for x in window), hidden], -1)
                 hidden, cell = lstm_step(seen + self.state_gates(state), cell)
             step_noise = None if noise is None else (noise.shift[:, t], noise.scale[:, t])
+            for_shift, for_scale, *rest = tf.split(self.head_hidden(hidden), self.num_heads, axis=-1)
+            for_presence += rest
             if self.second_look is None:
-                decision = self._decide(hidden, step_noise)
+                decision = self._decide(for_shift, for_scale, step_noise)
                 window = decision.shift_latent, decision.scale_latent
             else:  # the LSTM goes by the means, so that what is blanked doesn't jitter
-                decision = self._correct(images, self._decide(hidden, None), step_noise)
+                decision = self._correct(images, self._decide(for_shift, for_scale, None), step_noise)
                 window = decision.shift_loc, decision.scale_loc
                 images = tf.stop_gradient(without_windows(images, tf.tanh(window[0]), tf.sigmoid(window[1])))
                 if t + 1 < self.spec.num_steps:
                     seen = self._see(images)
-            hiddens.append(hidden)
             decisions.append(decision)
-        logits = self._presence_logits(tf.stack(hiddens, 1))
         chosen = Decision(*(tf.stack(parts, 1) for parts in zip(*decisions, strict=True)))
+        if for_presence:
+            logits = tf.cast(self.presence_output(tf.nn.relu(tf.stack(for_presence, 1))), tf.float32)[..., 0]
+        else:  # the model knows the count
+            logits = tf.zeros(tf.shape(chosen.shift_latent)[:2])
         posterior = PosteriorStatistics(logits, *chosen[:4], None, None)
         return posterior, SceneLatents(None, chosen.shift_latent, chosen.scale_latent, None)
 
@@ -149,13 +154,15 @@ class LSTMRecognition(Recognition):
         pooled = images if self.image_pool == 1 else mean_pool(images, self.image_pool)
         return self.image_gates(tf.reshape(pooled, [-1, self.image_gates.kernel.shape[0]]))
 
-    def _decide(self, hidden: tf.Tensor, noise: tuple[tf.Tensor, tf.Tensor] | None) -> Decision:
-        """Where to look, given the LSTM's output [B, units]: a shift, and a scale given the shift."""
+    def _decide(
+        self, for_shift: tf.Tensor, for_scale: tf.Tensor, noise: tuple[tf.Tensor, tf.Tensor] | None
+    ) -> Decision:
+        """Where to look, given both heads' hidden layers [B, units]: a shift, and a scale given the shift."""
         shift_noise, scale_noise = noise or (None, None)
-        shift_loc, shift_log_scale = self._split(self.shift_head(hidden))
+        shift_loc, shift_log_scale = self._split(self.shift_output(tf.nn.relu(for_shift)))
         shift_latent = _sample(shift_loc, shift_log_scale, shift_noise)
-        shift = tf.cast(tf.tanh(shift_latent), hidden.dtype)
-        scale_loc, scale_log_scale = self._split(self.scale_head(tf.concat([hidden, shift], -1)))
+        for_scale += self.shift_to_scale(tf.cast(tf.tanh(shift_latent), for_scale.dtype))
+        scale_loc, scale_log_scale = self._split(self.scale_output(tf.nn.relu(for_scale)))
         scale_loc = self._bounded(scale_loc)
         scale_latent = _sample(scale_loc, scale_log_scale, scale_noise)
         return Decision(shift_loc, shift_log_scale, scale_loc, scale_log_scale, shift_latent, scale_latent)
@@ -172,12 +179,6 @@ class LSTMRecognition(Recognition):
         shift_latent = _sample(shift_loc, shift_log_scale, shift_noise)
         scale_latent = _sample(scale_loc, scale_log_scale, scale_noise)
         return Decision(shift_loc, shift_log_scale, scale_loc, scale_log_scale, shift_latent, scale_latent)
-
-    def _presence_logits(self, hiddens: tf.Tensor) -> tf.Tensor:
-        """float32 [B, T] from the LSTM's outputs [B, T, units]; zeros where the model knows the count."""
-        if self.spec.exact_count is not None:
-            return tf.zeros(tf.shape(hiddens)[:2])
-        return tf.cast(self.presence_head(hiddens), tf.float32)[..., 0]
 
     def _bounded(self, scale_loc: tf.Tensor) -> tf.Tensor:
         """The mean of the scale latent, kept within its bound."""
