@@ -28,13 +28,6 @@ def _interpolation(values: tuple[int, int], result: tuple[int, int]) -> int:
     return result[0] * values[0] * values[1] + result[0] * values[1] * result[1]
 
 
-def _columns_gradient(values: tuple[int, int], result: tuple[int, int]) -> int:
-    """Multiplications for the gradient of an interpolation's columns."""
-    if result[0] > values[0]:
-        return values[0] * result[1] * (result[0] + values[1])
-    return result[0] * values[1] * result[1]
-
-
 def _sizes(model: ASRModel) -> dict[str, int]:
     """Widths of the recognition, and multiplications of a row's way through its perceptrons and the decoder."""
     network = model.recognition
@@ -42,7 +35,7 @@ def _sizes(model: ASRModel) -> dict[str, int]:
         "units": network.rnn_units,
         "head": network.head_units,
         "pixels": int(network.image_gates.kernel.shape[0]),
-        "heads": sum(_through(head) for head in (network.presence_head, network.shift_head, network.scale_head)),
+        "heads": network.rnn_units * network.num_heads * network.head_units + network.head_units * (4 + 2 + 2 + 1),
         "encoder": _through(network.encoder),
         "decoder": _through(model.decoder.perceptron),
     }
@@ -126,23 +119,18 @@ def training_step_flops(model: ASRModel, batch_size: int) -> int:
     projection, loop = _localization(model)
     units = model.prior.rnn_units
     state = units * 4 * units
-    prior = steps * ((3 + model.spec.what_size) * 4 * units + state + _through(model.prior.shift_head))
+    prior = steps * ((3 + model.spec.what_size) * 4 * units + _through(model.prior.shift_head)) + (steps - 1) * state
     dense = loop + prior + steps * (size["encoder"] + size["decoder"])
     # Backward, a product costs twice what it does forward: once for each factor.  The image needs no gradient, nor does
-    # what a second look sees, nor the state before the first step.
+    # what a second look sees.
     look_read, look_hidden, look_output = _second_look(model)
-    total = _views(model) * _pooling(model) + 2 * projection + 3 * dense - state
+    total = _views(model) * _pooling(model) + 2 * projection + 3 * dense
     total += steps * (look_read + 2 * look_hidden + 3 * look_output)
     # Of the positions, made of constants, only the windows' factor has a gradient.
     total += 2 * steps * _lines(model)
-    read = _interpolation((height, width), (glimpse, glimpse))
-    # Backward: upstream by columns, rows' slope, columns' slope.
-    read += glimpse * glimpse * width + glimpse * height * width
-    read += _columns_gradient((height, width), (glimpse, glimpse))
-    written = _interpolation((glimpse, glimpse), (height, width))
-    # Backward: upstream by columns, values' gradient, rows' slope, columns' slope.
-    written += height * width * glimpse + 2 * glimpse * height * glimpse
-    written += _columns_gradient((glimpse, glimpse), (height, width))
+    # Backward, each product costs what it did for each factor; the image needs no gradient.
+    read = 3 * _interpolation((height, width), (glimpse, glimpse)) - glimpse * height * width
+    written = 3 * _interpolation((glimpse, glimpse), (height, width))
     total += steps * (read + written)
     total += 2 * (steps + 1) * steps * height * width  # sums of the first k canvases
     total += _running_sums(model) + _placement(model)

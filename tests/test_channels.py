@@ -70,7 +70,7 @@ def trained(tmp_path_factory):
     run_command(train_main, f"--workdir={run.path}", *files, *bindings)
     model, info = restore_model(run.path)
     assert (info["channels"], info["canvas_size"]) == (3, [*CANVAS])
-    last = model.recognition.presence_head.dense[-1]
+    last = model.recognition.presence_output
     last.kernel.assign(200.0 * last.kernel)  # four steps teach nothing: counts shall differ between images all the same
     Checkpoints(run.checkpoints, model=model).save(info["steps"])
     found = numpy(model.infer(images))

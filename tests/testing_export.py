@@ -40,7 +40,7 @@ def tiny_model(**settings) -> ASRModel:
     parts = {role: tiny_part(role) for role in PARTS if role not in settings}
     model = ASRModel(**{"canvas_size": CANVAS_SIZE, **SETTINGS, **parts, **settings})
     if model.spec.exact_count is None:
-        last = model.recognition.presence_head.dense[-1]
+        last = model.recognition.presence_output
         last.kernel.assign(40.0 * last.kernel)
         last.bias.assign([4.0])
     return model

@@ -29,7 +29,7 @@ def counting(**settings):
     """A tiny model whose count depends on the image."""
     model = tiny(**settings)
     if model.spec.exact_count is None:
-        last = model.recognition.presence_head.dense[-1]
+        last = model.recognition.presence_output
         last.kernel.assign(40.0 * last.kernel)
         last.bias.assign([4.0])
     return model
@@ -175,7 +175,7 @@ def test_plain_inference_and_sampling_compile_and_give_the_same():
 
 def test_images_without_objects_are_black():
     model = tiny()
-    model.recognition.presence_head.dense[-1].bias.assign([-100.0])
+    model.recognition.presence_output.bias.assign([-100.0])
     found = model.infer(images(3), with_objects=True)
     for name in ("count", "presence", "boxes", "z_what", "reconstruction", "objects"):
         assert not np.any(found[name]), name

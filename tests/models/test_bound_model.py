@@ -75,8 +75,8 @@ def test_gradient_of_the_loss_equals_finite_differences():
     model = tiny(constraints=RULES[:2], learn_scale=True)  # the rule of tight windows leaves gradients out on purpose
     data, seed = {"image": tf.constant(images())}, tf.constant([0, 7])
     chosen = [
-        model.recognition.shift_head.dense[1].kernel,
-        model.recognition.presence_head.dense[1].bias,
+        model.recognition.shift_output.kernel,
+        model.recognition.presence_output.bias,
         model.decoder.perceptron.dense[1].kernel,
         model.prior.shift_head.dense[1].bias,
         model.prior.scale_head.dense[1].bias,

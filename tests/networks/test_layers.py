@@ -25,7 +25,8 @@ def test_lstm_step_and_its_gradients_are_those_of_keras_cell():
     def of_ours(inputs):
         hidden, memory = tf.zeros([4, 6]), 0.0
         for x in tf.unstack(inputs):
-            hidden, memory = lstm_step(tf.concat([x, hidden], -1) @ kernel + bias, memory)
+            i, f, g, o = tf.split(tf.concat([x, hidden], -1) @ kernel + bias, 4, -1)  # in Keras's order
+            hidden, memory = lstm_step(tf.concat([i, f, o, g], -1), memory)
         return tf.stack([hidden, memory])
 
     weights = rng.normal(size=(2, 4, 6)).astype(np.float32)

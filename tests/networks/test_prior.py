@@ -108,7 +108,7 @@ def test_the_count_is_ten_times_the_weights_and_looks_at_no_latents():
 def test_log_prob_is_the_density_of_the_samples(learn_scale):
     """The mean of the score is 0 over samples of p itself: of the shift's head, of the scale's and of the LSTM."""
     network = learned(learn_scale=learn_scale)
-    heads = [network.shift_head.dense[-1].bias, network.lstm.cell.bias]
+    heads = [network.shift_head.dense[-1].bias, network.input_gates.bias]
     heads += [network.scale_head.dense[-1].bias] if learn_scale else []
     draw = tf.function(lambda seed: network.distribution(0).sample(1000, seed=seed))
     chunks = []
@@ -171,7 +171,7 @@ def test_mixed_precision_leaves_float32():
         keras.mixed_precision.set_dtype_policy(previous)
     assert log_prob.dtype == tf.float32 and np.all(np.isfinite(log_prob))
     assert {part.dtype for part in latents} == {tf.float32}
-    assert network.lstm.compute_dtype == "bfloat16"
+    assert network.state_gates.compute_dtype == "bfloat16"
 
 
 @pytest.mark.parametrize(

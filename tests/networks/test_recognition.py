@@ -43,9 +43,9 @@ def sigmoid(x):
     return 1.0 / (1.0 + np.exp(-x))
 
 
-def perceptron(layer, values):
-    first, first_bias, last, last_bias = layer.get_weights()
-    return np.maximum(values @ first + first_bias, 0.0) @ last + last_bias
+def through(layer, values):
+    kernel, bias = layer.get_weights()
+    return values @ kernel + bias
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -64,15 +64,17 @@ def test_locate_is_a_plain_loop(channels):
         hidden, cell, window = np.zeros(8), np.zeros(8), np.zeros(3)
         for t in range(T):
             fed = np.concatenate([window, hidden]) @ again if t else 0.0
-            i, f, g, o = np.split(seen + fed, 4)
+            i, f, o, g = np.split(seen + fed, 4)
             cell = sigmoid(f) * cell + sigmoid(i) * np.tanh(g)
             hidden = sigmoid(o) * np.tanh(cell)
-            shift_loc, shift_log_scale = np.split(perceptron(network.shift_head, hidden), 2)
+            for_shift, for_scale, for_presence = np.split(through(network.head_hidden, hidden), 3)
+            shift_loc, shift_log_scale = np.split(through(network.shift_output, np.maximum(for_shift, 0.0)), 2)
             shift = shift_loc + np.exp(shift_log_scale) * drawn.shift[b, t]
-            scale_loc, scale_log_scale = perceptron(network.scale_head, np.concatenate([hidden, np.tanh(shift)]))
+            for_scale = for_scale + np.tanh(shift) @ network.shift_to_scale.get_weights()[0]
+            scale_loc, scale_log_scale = through(network.scale_output, np.maximum(for_scale, 0.0))
             scale = scale_loc + np.exp(scale_log_scale) * drawn.scale[b, t]
             window = np.concatenate([shift, scale])
-            logit = perceptron(network.presence_head, hidden)[0]
+            logit = through(network.presence_output, np.maximum(for_presence, 0.0))[0]
             wanted = (logit, shift_loc, shift_log_scale, scale_loc, scale_log_scale)
             for name, value in zip(STATISTICS, wanted, strict=True):
                 found = np.squeeze(getattr(posterior, name)[b, t])
@@ -126,7 +128,7 @@ def test_everything_is_trainable_and_tracked(second_look):
         stats, latents, _ = network(tf.constant(some_images()), noise(0.3))
         total = sum(tf.reduce_sum(tf.square(x)) for x in numbers((stats, latents)))
     gradients = tape.gradient(total, network.trainable_variables)
-    assert len(gradients) == 2 + 1 + 3 * 4 + 4 + (4 if second_look else 0)
+    assert len(gradients) == 2 + 1 + 2 + 1 + 3 * 2 + 4 + (4 if second_look else 0)
     assert all(np.abs(tf.convert_to_tensor(gradient)).max() > 0.0 for gradient in gradients)
 
 
@@ -134,7 +136,7 @@ def test_scale_stays_within_its_bound_and_spreads_start_where_they_are_told():
     network = made(initial_shift_stddev=0.5, scale_bound=1.5)  # of standard deviations of 0.2 around -0.4
     stats = network(tf.ones([2, 11, 14, 1]) * 0.1).posterior
     np.testing.assert_allclose(stats.shift_log_scale, np.full((2, T, 2), np.log(0.5)), atol=0.5)
-    kernel = network.scale_head.dense[1].kernel
+    kernel = network.scale_output.kernel
     kernel.assign(tf.constant([[1000.0, 0.0]]) * tf.ones_like(kernel))  # the mean, not the spread
     away = np.abs(network(tf.ones([2, 11, 14, 1])).posterior.scale_loc + 0.4).max()
     assert 0.29 < away <= 0.3 + 1e-6
@@ -182,11 +184,12 @@ def _located_plainly(network, images):
         gates = network.image_gates(tf.reshape(pooled, [batch, -1]))
         if t:
             gates += network.state_gates(tf.concat([window, hidden], -1))
-        i, f, g, o = tf.split(gates, 4, -1)
+        i, f, o, g = tf.split(gates, 4, -1)
         memory = cell.recurrent_activation(f) * memory + cell.recurrent_activation(i) * cell.activation(g)
         hidden = cell.recurrent_activation(o) * cell.activation(memory)
-        shift = network.shift_head(hidden)[:, :2]
-        scale = network.scale_head(tf.concat([hidden, tf.tanh(shift)], -1))[:, :1]
+        for_shift, for_scale, _ = tf.split(network.head_hidden(hidden), 3, -1)
+        shift = network.shift_output(tf.nn.relu(for_shift))[:, :2]
+        scale = network.scale_output(tf.nn.relu(for_scale + network.shift_to_scale(tf.tanh(shift))))[:, :1]
         reach = look.margin * tf.sigmoid(scale)
         seen = read_windows(images, *map(tf.stop_gradient, (tf.tanh(shift), reach)), look.glimpse_size)
         said = look.perceptron(tf.reshape(seen, [batch, -1]))
@@ -206,7 +209,7 @@ def test_steps_correct_their_windows_and_blank_them_for_later_steps(image_pool):
     weights = [
         *network.image_gates.trainable_variables,
         *network.state_gates.trainable_variables,
-        *network.shift_head.trainable_variables,
+        *network.shift_output.trainable_variables,
         *network.corrector.trainable_variables,
     ]
     values, gradients = [], []
