@@ -143,9 +143,9 @@ class ASRModel(BoundModel):
         self.temperature, self.seed = temperature, seed
         sizes = (self.canvas_size, channels, num_steps, glimpse_size, what_size)
         self.spec = SceneSpec(*sizes, scale_prior_loc, scale_prior_scale, exact_count)
-        self.recognition = LSTMRecognition() if recognition is None else recognition
+        self.recognition, self.background = LSTMRecognition() if recognition is None else recognition, background
         self.decoder = MLPDecoder() if decoder is None else decoder
-        self.prior, self.background = AutoregressivePrior() if prior is None else prior, background
+        self.prior = AutoregressivePrior() if prior is None else prior
         self.composition = Sum() if composition is None else composition
         self.observation = BernoulliPixels() if observation is None else observation
         for role in parts.PARTS:
@@ -160,7 +160,7 @@ class ASRModel(BoundModel):
     def get_config(self) -> dict[str, Any]:
         """The arguments of the constructor as plain data; `keras.models.load_model` makes the model of them again."""
         spec = self.spec._asdict()
-        spec["scale_prior_loc"], spec["scale_prior_scale"] = spec.pop("scale_loc"), spec.pop("scale_stddev")
+        spec |= {"scale_prior_loc": spec.pop("scale_loc"), "scale_prior_scale": spec.pop("scale_stddev")}
         own = {key: getattr(self, key) for key in ("estimator", "temperature", "clipnorm", "seed", "name")}
         roles = {role: parts.described(getattr(self, role)) for role in parts.PARTS}
         return spec | own | roles | {"constraints": [parts.described(rule) for rule in self.constraints]}
@@ -243,8 +243,6 @@ class ASRModel(BoundModel):
 
     def infer(self, images: Any, with_objects: bool = False) -> dict[str, tf.Tensor]:
         """Deterministic inference: the likeliest count, and the mode of every latent.
-
-        Outside a `tf.function`, large batches are taken apart.
 
         Args:
             images: [B, H, W, C]; float in [0, 1] or uint8.

@@ -74,8 +74,8 @@ def test_wrong_colours_are_refused(colour):
 def test_a_data_set_in_colour_is_written_and_read_again(tmp_path, monkeypatch):
     settings = SceneSettings(canvas_size=(50, 60), counts=(1, 2), colours=(RED, TEAL))
     config = multi_object.SceneConfig(name="colour", description="", settings=settings, train_scenes_a_count=5)
+    monkeypatch.setattr(MultiSprites, "builder_configs", {"colour": config})  # first: it follows from the other one
     monkeypatch.setattr(MultiSprites, "BUILDER_CONFIGS", [config])
-    monkeypatch.setattr(MultiSprites, "builder_configs", {"colour": config})
     monkeypatch.setattr(multi_object, "TEST_SCENES", 3)
     loaded = load_scenes("multi_sprites/colour", "train", tmp_path)
     bank = MultiSprites._bank(None, "train", None)

@@ -123,7 +123,7 @@ def test_a_crash_leaves_no_version(tmp_path, monkeypatch):
 def test_models_that_are_refused(tiny_run, tmp_path, monkeypatch):
     model = testing_export.tiny_model()
     model.decoder.perceptron.dense[0].bias.assign(np.full(10, np.nan))
-    with pytest.raises(artifact.ExportError, match="weight decoder/dense_0/bias of the model holds numbers that"):
+    with pytest.raises(artifact.ExportError, match="weight decoder/perceptron/dense_0/bias of the model holds"):
         exporter.export_model(model, tmp_path / "export")
     with pytest.raises(ValueError, match="model_format='onnx' is unknown; choose one of"):
         exporter.export_model(model, tmp_path / "export", model_format="onnx")

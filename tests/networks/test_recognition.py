@@ -231,7 +231,7 @@ def test_for_a_given_count_there_is_no_head():
     """The model knows the count."""
     network = made(exact_count=2)
     np.testing.assert_array_equal(network(tf.constant(some_images())).posterior.presence_logits, np.zeros((2, T)))
-    assert len(network.trainable_variables) == len(made().trainable_variables) - 4
+    assert len(network.trainable_variables) == len(made().trainable_variables) - 2
 
 
 def test_what_leaves_in_mixed_precision_is_float32_and_near():
