@@ -57,10 +57,12 @@ def run_cell(
     """
     import gin
 
+    from asr_tf import fast
     from asr_tf.runs import configuration
     from asr_tf.runs import evaluate as evaluation
     from asr_tf.training import fit
 
+    fast.tune_process()
     name = "_".join([*cell, f"seed{seed}", f"{minutes:g}min"])
     if bindings:
         name += "_" + _digest("\n".join(bindings))
