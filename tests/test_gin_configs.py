@@ -137,5 +137,5 @@ def test_a_real_run_resumes_to_the_same_weights(tmp_path, monkeypatch):
     never_stopped, _, resumed = trained
     for model in (resumed, whole, parts):
         for a, b in zip(never_stopped.trainable_variables, model.trainable_variables, strict=True):
-            # Threads may add up in another order, to a unit of the last place; a lost moment of Adam's is 1e-6 and more.
+            # Threads may add up in another order, to a unit of the last place; a lost moment of Adam is 1e-6 and more.
             np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-6, atol=1e-9, err_msg=a.path)
