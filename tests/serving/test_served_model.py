@@ -211,7 +211,7 @@ def test_infer_is_a_small_graph_without_randomness():
     assert len(nodes) < 1500
     operations = {node.op for node in nodes}
     assert not [name for name in operations if "Random" in name or name in ("While", "StatelessWhile", "PyFunc")]
-    assert {"MatMul", "CropAndResize"} <= operations
+    assert "MatMul" in operations and ("CropAndResize" in operations) == fast.enabled()
 
 
 def test_saved_weights_are_those_at_the_time(tmp_path):
