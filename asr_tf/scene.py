@@ -143,9 +143,6 @@ def window_boxes(shift: Any, scale: Any, canvas_size: tuple[int, int]) -> Any:
     """
     height, width = canvas_size
     side = float(min(height, width))
-    centre_x, centre_y = tf.unstack((shift + 1.0) / 2.0, axis=-1)
-    half_y = scale[..., 0] * (side / height / 2.0)
-    half_x = scale[..., 0] * (side / width / 2.0)
-    return tf.stack(
-        [centre_y - half_y, centre_x - half_x, centre_y + half_y, centre_x + half_x], axis=-1
-    )
+    centre = (shift[..., ::-1] + 1.0) / 2.0  # (y, x)
+    half = scale * tf.constant([side / height / 2.0, side / width / 2.0], scale.dtype)
+    return tf.concat([centre - half, centre + half], axis=-1)

@@ -48,7 +48,8 @@ def running_sum(values: tf.Tensor, reverse: bool = False) -> tf.Tensor:
         As `values`.
     """
     triangle = np.tri(values.shape[-1], dtype=values.dtype.as_numpy_dtype)  # [to, from]
-    return tf.tensordot(values, triangle if reverse else triangle.T, 1)
+    rows = tf.reshape(values, [-1, len(triangle)])
+    return tf.reshape(tf.matmul(rows, triangle if reverse else triangle.T), tf.shape(values))
 
 
 def code_of_count(count: Any, num_steps: int, dtype: tf.DType = tf.float32) -> tf.Tensor:

@@ -54,6 +54,6 @@ def _crops(
     intervals = [1 << side.bit_length() for side in sides]
     around = [(1, interval - side) for interval, side in zip(intervals, sides, strict=True)]
     padded = tf.pad(values, [(0, 0), *around, (0, 0)])
-    boxes = tf.concat([(first + 1.0) / intervals, (last + 1.0) / intervals], -1)
+    boxes = (tf.concat([first, last], -1) + 1.0) / (2 * intervals)  # of both corners
     boxes = tf.where(tf.math.is_finite(boxes), boxes, -1.0)  # the kernel reads anywhere in memory for NaN
     return tf.image.crop_and_resize(padded, boxes, index, size)

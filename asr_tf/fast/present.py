@@ -37,12 +37,10 @@ class PresentSteps:
         return tf.cast(self._index[:, 0], tf.int32)
 
     def put(self, values: tf.Tensor) -> tf.Tensor:
-        """[N, ...] to [B, T, ...], zeros for absent steps."""
-        shape = tf.concat([tf.shape(self._presence), tf.shape(values)[1:]], 0)
-        if self._index is None:
-            ones = [1] * (values.shape.rank - 1)
-            is_there = tf.cast(self._presence > 0.0, values.dtype)
-            mask = tf.reshape(is_there, tf.concat([tf.shape(self._presence), ones], 0))
-            return mask * tf.reshape(values, shape)
-        placed = tf.scatter_nd(self._index, values, tf.cast(shape, self._index.dtype))
-        return tf.ensure_shape(placed, [None, self._presence.shape[1], *values.shape[1:]])
+        """[N, ...] to [B, T, ...], zeros for absent steps; all but N is static."""
+        size = tf.shape(self._presence, tf.int64)[0]
+        shape = [size, self._presence.shape[1], *values.shape[1:]]
+        if self._index is not None:
+            return tf.ensure_shape(tf.scatter_nd(self._index, values, shape), [None, *shape[1:]])
+        is_there = tf.cast(self._presence > 0.0, values.dtype)
+        return tf.reshape(is_there, [*shape[:2], *[1] * (values.shape.rank - 1)]) * tf.reshape(values, shape)

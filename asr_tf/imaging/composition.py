@@ -7,11 +7,11 @@ References:
 from __future__ import annotations
 
 import abc
+import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import gin
-import numpy as np
 import tensorflow as tf
 
 from asr_tf.scene import Part
@@ -70,19 +70,15 @@ class Sum(Composition):
 
     def canvases(self, drawn: Drawn, background: tf.Tensor | None = None) -> tf.Tensor:
         """See `Composition.canvases`."""
-        num_steps = drawn.colour.shape[1]
-        first = np.tri(num_steps + 1, num_steps, k=-1, dtype=np.float32)  # [k, t], 1 for t < k
-        return _clipped_sums(first, drawn.colour, None if background is None else background[:, tf.newaxis])
+        objects = tf.unstack(drawn.colour, axis=1)
+        empty = tf.zeros_like(objects[0]) if background is None else background
+        return _clipped(tf.stack(list(itertools.accumulate(objects, initial=empty)), axis=1))
 
     def canvas(self, drawn: Drawn, presence: tf.Tensor, background: tf.Tensor | None = None) -> tf.Tensor:
         """See `Composition.canvas`."""
-        behind = None if background is None else background[:, tf.newaxis]
-        return _clipped_sums(presence[:, tf.newaxis], drawn.colour, behind)[:, 0]
+        sums = tf.reduce_sum(presence[:, :, tf.newaxis, tf.newaxis, tf.newaxis] * drawn.colour, axis=1)
+        return _clipped(sums if background is None else sums + background)
 
 
-def _clipped_sums(weights: tf.Tensor, colour: tf.Tensor, background: tf.Tensor | None) -> tf.Tensor:
-    """Sums [B, K, H, W, C] of colours [B, T, H, W, C] by weights [..., K, T], clipped; one product of matrices."""
-    num_steps, *size = colour.shape[1:]
-    sums = tf.matmul(weights, tf.reshape(colour, [-1, num_steps, np.prod(size)]))
-    sums = tf.reshape(sums, [-1, weights.shape[-2], *size])
-    return tf.clip_by_value(sums if background is None else sums + background, 0.0, 1.0)
+def _clipped(colour: tf.Tensor) -> tf.Tensor:
+    return tf.clip_by_value(colour, 0.0, 1.0)

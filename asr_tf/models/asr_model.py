@@ -259,14 +259,19 @@ class ASRModel(BoundModel):
         """
         images = self._checked(images)
         if not tf.executing_eagerly() or len(images) <= _LARGEST_BATCH:
-            return self._infer(images, with_objects, fast.enabled())
-        starts = range(0, len(images), _LARGEST_BATCH)
-        batches = [self._infer(images[i : i + _LARGEST_BATCH], with_objects, fast.enabled()) for i in starts]
+            batches = [self._infer(images)]
+        else:
+            starts = range(0, len(images), _LARGEST_BATCH)
+            batches = [self._infer(images[i : i + _LARGEST_BATCH]) for i in starts]
+        if not with_objects:
+            for batch in batches:
+                del batch["objects"]
+        if len(batches) == 1:
+            return batches[0]
         return {name: tf.concat([batch[name] for batch in batches], 0) for name in batches[0]}
 
-    @tf.function(reduce_retracing=True, autograph=False)
-    def _infer(self, images: tf.Tensor, with_objects: bool, _: bool) -> dict[str, tf.Tensor]:
-        """The graph of `infer`; there is one with the fast pieces, and one without."""
+    @fast.graph
+    def _infer(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         posterior, latents = parts.checked_located(self.recognition.locate(images), self.spec)
         count_probs = PresenceCode(posterior.presence_logits).count_probs()
         count = tf.argmax(count_probs, axis=-1, output_type=tf.int32)
@@ -278,17 +283,15 @@ class ASRModel(BoundModel):
         boxes = window_boxes(shift, scale, self.canvas_size)
         drawn = self._decode(what).map(lambda x: steps.put(fast.write_boxes(x, boxes, self.canvas_size)))
         background = self._infer_background(images)[0]
-        inferred = {
+        return {
             "count": count,
             "count_probs": count_probs,
             "presence": presence,
             "boxes": steps.put(boxes),
             "z_what": steps.put(what),
             "reconstruction": self.composition.canvas(drawn, presence, background),
+            "objects": drawn.colour,
         }
-        if with_objects:
-            inferred["objects"] = drawn.colour
-        return inferred
 
     def render(
         self, what: tf.Tensor, boxes: tf.Tensor, presence: tf.Tensor, background: tf.Tensor | None = None
@@ -332,14 +335,10 @@ class ASRModel(BoundModel):
             tf.convert_to_tensor(num_samples, tf.int32),
             tf.convert_to_tensor(seed, tf.int32),
             tf.convert_to_tensor(num_objects, tf.int32),
-            fast.enabled(),
         )
 
-    @tf.function(reduce_retracing=True, autograph=False)
-    def _sample(
-        self, num_samples: tf.Tensor, seed: tf.Tensor, num_objects: tf.Tensor, _: bool
-    ) -> dict[str, tf.Tensor]:
-        """The graph of `sample`; there is one with the fast pieces, and one without."""
+    @fast.graph
+    def _sample(self, num_samples: tf.Tensor, seed: tf.Tensor, num_objects: tf.Tensor) -> dict[str, tf.Tensor]:
         scenes_seed, background_seed = tf.unstack(tf.random.split(seed, 2))
         scenes = self.prior.distribution(self.step, skip_absent=fast.enabled())
         latents = scenes.sample_given_count(tf.fill([num_samples], num_objects), scenes_seed)

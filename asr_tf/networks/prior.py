@@ -7,6 +7,7 @@ References:
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -176,13 +177,13 @@ class AutoregressivePrior(ScenePrior):
             hidden, cell = lstm_step(step_gates + self.state_gates(hidden), cell)
             hiddens.append(hidden)
         hidden = tf.stack(hiddens, 1)  # [B, T, units]
-        earlier = np.tri(self.spec.num_steps, k=-1, dtype=np.float32)  # [t, u], 1 for u < t
         weights = None
         if self.placement_grid is not None:
-            each = self.placement(latents.shift_latent, latents.scale_latent)  # [B, T, g, g]
-            cells = self.placement_grid**2
-            weights = tf.reshape(tf.matmul(earlier, tf.reshape(each, [-1, len(earlier), cells])), tf.shape(each))
-        scale = self._scale(hidden, latents.shift_latent, windows[:, tf.newaxis], earlier > 0.0)
+            each = tf.unstack(self.placement(latents.shift_latent, latents.scale_latent), axis=1)  # [B, g, g] a step
+            before_it = itertools.accumulate(each[:-1], initial=tf.zeros_like(each[0]))
+            weights = tf.stack(list(before_it), axis=1)
+        earlier = np.tri(self.spec.num_steps, k=-1, dtype=bool)  # [t, u], whether u < t
+        scale = self._scale(hidden, latents.shift_latent, windows[:, tf.newaxis], earlier)
         return IndependentSteps(presence, self._shift(hidden, weights), scale, self._what(hidden))
 
     # Step by step, for samples.

@@ -143,7 +143,9 @@ class LSTMRecognition(Recognition):
             decisions.append(decision)
         chosen = Decision(*(tf.stack(parts, 1) for parts in zip(*decisions, strict=True)))
         if for_presence:
-            logits = tf.cast(self.presence_output(tf.nn.relu(tf.stack(for_presence, 1))), tf.float32)[..., 0]
+            rows = tf.reshape(tf.stack(for_presence, 1), [-1, self.head_units])
+            logits = tf.reshape(self.presence_output(tf.nn.relu(rows)), [-1, self.spec.num_steps])
+            logits = tf.cast(logits, tf.float32)
         else:  # the model knows the count
             logits = tf.zeros(tf.shape(chosen.shift_latent)[:2])
         posterior = PosteriorStatistics(logits, *chosen[:4], None, None)
