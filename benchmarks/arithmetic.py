@@ -98,7 +98,6 @@ def inference_flops(model: ASRModel, batch_size: int, count: int | None = None) 
     total = _views(model) * _pooling(model) + projection + localization + steps * sum(_second_look(model))
     total += steps**2  # running sum of the presence code
     total += (steps if count is None else count) * each
-    total += steps * canvas[0] * canvas[1]  # sum of the canvases
     return 2 * batch_size * total
 
 
@@ -132,18 +131,18 @@ def training_step_flops(model: ASRModel, batch_size: int) -> int:
     read = 3 * _interpolation((height, width), (glimpse, glimpse)) - glimpse * height * width
     written = 3 * _interpolation((glimpse, glimpse), (height, width))
     total += steps * (read + written)
-    total += 2 * (steps + 1) * steps * height * width  # sums of the first k canvases
+    total += 2 * (steps + 1) * height * width  # likelihoods' sums over pixels
     total += _running_sums(model) + _placement(model)
     parameters = sum(math.prod(variable.shape) for variable in model.trainable_variables)
     return 2 * (batch_size * total + parameters)
 
 
 def _placement(model: ASRModel) -> int:
-    """The prior's potential between windows, and its sums over earlier windows, forward and backward."""
+    """The prior's potential between windows, forward and backward."""
     if model.prior.placement_grid is None:
         return 0
     cells, distances = model.prior.placement_grid**2, int(model.prior.placement.heights.shape[0])
-    return model.num_steps * 3 * cells * distances + 2 * model.num_steps**2 * cells
+    return model.num_steps * 3 * cells * distances
 
 
 def _running_sums(model: ASRModel) -> int:

@@ -32,7 +32,7 @@ class Observation(Part, abc.ABC):
 
 
 class _IndependentPixels(tfd.Independent):
-    """`tfd.Independent` over [H, W, C], whose log-density is a product with ones: XLA's sums run on one core of a CPU."""
+    """`tfd.Independent` over [H, W, C]; the sum over pixels is a product with ones: XLA's sums run on one core."""
 
     def _log_prob(self, value: tf.Tensor) -> tf.Tensor:
         each = self.distribution.log_prob(value)
