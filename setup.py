@@ -53,9 +53,11 @@ SERVE = [
 ]
 TEST = [
     "hypothesis>=6.100,<7",
+    "pycocotools>=2.0.8,<3",  # what average precision is held against
     "pytest>=8.0,<10",
     "pytest-xdist>=3.6,<4",
     "pyyaml>=6.0,<7",
+    "scikit-learn>=1.5,<2",  # what the adjusted Rand index is held against
     "setuptools>=70.1",
     "wheel>=0.42",
     *BEAM,
@@ -126,6 +128,7 @@ setup(
             "asr_train = asr_tf.train_main:run",
             "asr_evaluate = asr_tf.evaluate_main:run",
             "asr_sample = asr_tf.sample_main:run",
+            "asr_score = asr_tf.score_main:run",
             "asr_export = asr_tf.export.export_main:run",
             "asr_check_export = asr_tf.export.check_main:run",
             "asr_batch_infer = asr_tf.export.batch_infer_main:run",

@@ -59,7 +59,8 @@ def _main() -> None:
     from PIL import Image
 
     from asr_tf.evaluation import tiles
-    from asr_tf.runs.run_folder import RunFolder, replacing, restore_model
+    from asr_tf.runs.files import replacing
+    from asr_tf.runs.run_folder import RunFolder, restore_model
 
     folder = RunFolder(_FLAGS.workdir)
     folder.check_is_run()

@@ -8,7 +8,6 @@ The numbers themselves come from `asr_tf.evaluation.measurement`.
 from __future__ import annotations
 
 import json
-import math
 import os
 import pathlib
 import platform
@@ -23,7 +22,6 @@ import numpy as np
 import scipy
 import tensorflow as tf
 import tensorflow_probability as tfp
-from absl import logging
 
 from asr_tf import checks
 from asr_tf.constraints import Constraint
@@ -31,7 +29,8 @@ from asr_tf.data import DataSource, Scenes, has_own_splits
 from asr_tf.evaluation import plots
 from asr_tf.evaluation.measurement import measure, validation_metrics
 from asr_tf.fast import compile_cache
-from asr_tf.runs.run_folder import RunFolder, restore_model, write_whole
+from asr_tf.runs.files import json_ready, write_whole
+from asr_tf.runs.run_folder import RunFolder, restore_model
 from asr_tf.version import __version__
 
 __all__ = ["evaluate", "validation_metrics"]
@@ -69,7 +68,7 @@ def evaluate(
     folders = data_dir or info.get("data_dir"), manual_dir or info.get("manual_dir")
     report = _evaluate(folder, model, info, *folders, **settings)
     report["evaluate_seconds"] = time.perf_counter() - start
-    report = _json_ready(report)
+    report = json_ready(report)
     write_whole(folder.report, json.dumps(report, indent=2, allow_nan=False) + "\n")
     return report
 
@@ -192,24 +191,3 @@ def _versions() -> dict[str, str]:
         "scipy": scipy.__version__,
         "matplotlib": matplotlib.__version__,
     }
-
-
-def _json_ready(report: Mapping[str, Any]) -> dict[str, Any]:
-    """The report with null for what isn't finite, and its place under `not_finite`."""
-    not_finite: list[str] = []
-
-    def clean(value: Any, place: str) -> Any:
-        if isinstance(value, Mapping):
-            return {key: clean(part, f"{place}.{key}") for key, part in value.items()}
-        if isinstance(value, (list, tuple)):
-            return [clean(part, f"{place}[{index}]") for index, part in enumerate(value)]
-        if isinstance(value, float) and not math.isfinite(value):
-            not_finite.append(place.removeprefix("."))
-            return None
-        return value
-
-    cleaned = clean(report, "")
-    if not_finite:
-        cleaned["not_finite"] = not_finite
-        logging.warning("not finite, and null in the report: %s", ", ".join(not_finite))
-    return cleaned

@@ -25,7 +25,7 @@ import re
 import shlex
 import tempfile
 from collections.abc import Iterator, Mapping
-from typing import Any, BinaryIO
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -33,9 +33,10 @@ from absl import logging
 
 from asr_tf.models import BoundModel, build_model
 from asr_tf.runs import configuration
+from asr_tf.runs.files import write_whole
 from asr_tf.version import __version__
 
-__all__ = ["FORMAT", "Checkpoints", "RunFolder", "RunFolderError", "replacing", "restore_model", "write_whole"]
+__all__ = ["FORMAT", "Checkpoints", "RunFolder", "RunFolderError", "restore_model"]
 
 
 FORMAT = 2
@@ -343,18 +344,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _finite(part) for key, part in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def write_whole(path: pathlib.Path, text: str) -> None:
-    """Replaces a file by one of this text: a reader never sees half of it, and a full disk costs nothing."""
-    with replacing(path) as file:
-        file.write(text.encode())
-
-
-@contextlib.contextmanager
-def replacing(path: pathlib.Path) -> Iterator[BinaryIO]:
-    """A file to write that takes the place of `path` once it is whole."""
-    part = path.with_name(path.name + ".part")
-    with part.open("wb") as file:
-        yield file
-    part.replace(path)

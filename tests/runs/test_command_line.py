@@ -37,6 +37,7 @@ def run_module(module, *arguments, cwd=None):
         ("evaluate_main", ["--workdir", "--data_dir", "--manual_dir"], ["--seed", "--verbosity"]),
         ("sample_main", ["--workdir", "--num_samples", "--seed", "--num_objects", "--output"],
          ["--gin_files", "--verbosity"]),
+        ("score_main", ["--truth", "--found", "--output"], ["--workdir", "--verbosity"]),
     ],
 )  # fmt: skip
 def test_help_shows_own_flags_with_defaults_and_an_example(module, own, foreign):
@@ -69,6 +70,8 @@ def test_help_shows_own_flags_with_defaults_and_an_example(module, own, foreign)
         ("train_main", ["stray", "--workdir=w", "--gin_files=models/asr.gin"], "unexpected argument 'stray'"),
         ("evaluate_main", [], "asr_evaluate: error: --workdir is needed"),
         ("sample_main", ["--workdir=w", "--num_samples=0"], "flag --num_samples=0"),
+        ("score_main", ["--truth=t.npz", "--output=s.json"], "asr_score: error: --found is needed"),
+        ("score_main", ["--truth=t.npz", "--found=f.npz", "--output=no/s.json"], "--output: there is no folder"),
     ],
 )  # fmt: skip
 def test_wrong_flags_end_in_one_line_before_anything_heavy(module, arguments, message, tmp_path):

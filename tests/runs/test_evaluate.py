@@ -14,7 +14,7 @@ import tensorflow as tf
 from asr_tf.constraints import CountInSet
 from asr_tf.data import Scenes
 from asr_tf.models.image_vae import ImageVAE
-from asr_tf.runs import configuration
+from asr_tf.runs import configuration, files
 from asr_tf.runs import evaluate as evaluation
 from asr_tf.runs.run_folder import FORMAT
 from asr_tf.scene import ObjectiveTerms
@@ -159,7 +159,7 @@ def test_numbers_that_are_not_finite_become_null_and_are_named(run, caplog):
 
 
 def test_places_of_what_is_not_finite_are_exact():
-    cleaned = evaluation._json_ready({"a": {"b": [1.0, float("inf")]}, "c": 2})
+    cleaned = files.json_ready({"a": {"b": [1.0, float("inf")]}, "c": 2})
     assert cleaned == {"a": {"b": [1.0, None]}, "c": 2, "not_finite": ["a.b[1]"]}
 
 

@@ -11,7 +11,7 @@ import ast
 import pytest
 import source_tree
 
-PROGRAMS = ("train_main", "evaluate_main", "sample_main")
+PROGRAMS = ("train_main", "evaluate_main", "sample_main", "score_main")
 LEVELS = (
     ("scene", "checks", "version"),
     ("distributions",),

@@ -22,6 +22,7 @@ COMMANDS = {
     "train": "train_main",
     "evaluate": "evaluate_main",
     "sample": "sample_main",
+    "score": "score_main",
     "export": "export.export_main",
     "check_export": "export.check_main",
     "batch_infer": "export.batch_infer_main",
