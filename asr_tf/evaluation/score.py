@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import zipfile
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,7 +34,7 @@ def read_arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise ValueError("it holds one array and no names")
             arrays = {name: archive[name] for name in ARRAYS if name in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         reason = "there is no such file" if isinstance(error, FileNotFoundError) else str(error)
         raise ValueError(f"{os.fspath(path)} must be an npz file of {', '.join(ARRAYS)}: {reason}.") from None
     return arrays

@@ -111,6 +111,10 @@ def test_files(tmp_path):
     (tmp_path / "w.npz").write_text(json.dumps({}))
     np.savez(tmp_path / "x.npz", count=np.array([{}], object))
     (tmp_path / "y.npz").write_bytes((tmp_path / "t.npz").read_bytes()[:-100])
-    for name in ("v.npy", "w.npz", "x.npz", "y.npz"):
+    np.savez_compressed(tmp_path / "z.npz", count=np.arange(10_000))
+    damaged = bytearray((tmp_path / "z.npz").read_bytes())
+    damaged[1000:1100] = bytes(100)
+    (tmp_path / "z.npz").write_bytes(damaged)
+    for name in ("v.npy", "w.npz", "x.npz", "y.npz", "z.npz"):
         with pytest.raises(ValueError, match=f"{name} must be an npz file of count, boxes, masks, scores: "):
             read_arrays(tmp_path / name)
