@@ -25,7 +25,7 @@ def _write_images(folder, images):
 def test_digits_as_png_files_with_known_counts(tmp_path):
     """Scenes of one or three digits; the scene file is the one for own images, and only counts are given.
 
-    Counts are right with every seed, while the IoU differs after so few steps: 0.806, 0.822 and 0.771 with seeds 0 to 2,
+    Counts are right with every seed, while the IoU differs after so few steps: 0.806, 0.822, 0.771 with seeds 0 to 2,
     and 0.671 with seed 0 and the XLA flag of the tests, which rounds otherwise.
     """
     manual_dir = testing_data.mnist_dir()
