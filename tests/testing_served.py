@@ -46,6 +46,8 @@ class TinyServed(tf.Module):
                 "presence": presence,
                 "boxes": presence[..., tf.newaxis] * tf.constant([0.0, 0.25, 0.5, 1.0]),
                 "z_what": presence[..., tf.newaxis] * weights * total[:, tf.newaxis, tf.newaxis],
+                "scores": 0.5 * presence,
+                "masks": presence[:, :, None, None, None] * images[:, None, :, :, :1] / NUM_STEPS,
                 "reconstruction": self.factor * images,
             }
 

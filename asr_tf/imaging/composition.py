@@ -19,6 +19,9 @@ from asr_tf.scene import Part
 __all__ = ["Composition", "Drawn", "Sum"]
 
 
+_FAINT = 0.1  # an object whose brightest pixel is under this covers nothing fully
+
+
 class Drawn(NamedTuple):
     """Objects, in their windows or each on a canvas of its own.
 
@@ -62,6 +65,30 @@ class Composition(Part, abc.ABC):
         Returns:
             float [B, H, W, C] in [0, 1].
         """
+
+    def masks(self, drawn: Drawn, presence: tf.Tensor) -> tf.Tensor:
+        """Which object each pixel shows.
+
+        An object covers a pixel by its mask; where it has none, by its brightness there over that of its brightest
+        pixel.  Where objects cover more than the whole pixel, they share it.
+
+        Args:
+            drawn: of T steps on canvases, [B, T, H, W, ...].
+            presence: float [B, T], as of `canvas`.
+
+        Returns:
+            float [B, T, H, W, 1] in [0, 1], each object's share of each pixel; what is left is the background's.
+        """
+        presence = presence[:, :, tf.newaxis, tf.newaxis, tf.newaxis]
+        if drawn.mask is None:
+            brightness = drawn.colour
+            if brightness.shape[-1] > 1:
+                brightness = tf.reduce_max(brightness, axis=-1, keepdims=True)
+            brightest = tf.reduce_max(brightness, axis=(-3, -2), keepdims=True)
+            covered = brightness * (presence / tf.maximum(brightest, _FAINT))
+        else:
+            covered = drawn.mask * presence
+        return covered / tf.maximum(tf.reduce_sum(covered, axis=1, keepdims=True), 1.0)
 
 
 @gin.register

@@ -250,9 +250,10 @@ class ASRModel(BoundModel):
 
         Returns:
             `count` int32 [B]; `count_probs` float32 [B, T + 1]; `presence` float32 [B, T], 0 or 1; `boxes` [B, T, 4],
-            attention windows as canvas fractions, zeros for absent objects; `z_what` [B, T, Z], likewise;
-            `reconstruction` [B, H, W, C] in [0, 1]; if asked for, `objects` [B, T, H, W, C], what each present step
-            draws.
+            attention windows as canvas fractions, zeros for absent objects; `z_what` [B, T, Z], likewise; `scores`
+            [B, T], q(n >= t), how sure it is of each object; `masks` [B, T, H, W, 1], each object's share of each pixel,
+            zeros for absent objects; `reconstruction` [B, H, W, C] in [0, 1]; if asked for, `objects` [B, T, H, W, C],
+            what each present step draws.
 
         Raises:
             ValueError, TypeError: images of another shape, size, dtype or range.
@@ -273,7 +274,8 @@ class ASRModel(BoundModel):
     @fast.graph
     def _infer(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         posterior, latents = parts.checked_located(self.recognition.locate(images), self.spec)
-        count_probs = PresenceCode(posterior.presence_logits).count_probs()
+        code = PresenceCode(posterior.presence_logits)
+        count_probs = code.count_probs()
         count = tf.argmax(count_probs, axis=-1, output_type=tf.int32)
         presence = code_of_count(count, self.num_steps)
         steps = fast.present_steps(presence)
@@ -289,6 +291,8 @@ class ASRModel(BoundModel):
             "presence": presence,
             "boxes": steps.put(boxes),
             "z_what": steps.put(what),
+            "scores": code.presence_probs(),
+            "masks": self.composition.masks(drawn, presence),
             "reconstruction": self.composition.canvas(drawn, presence, background),
             "objects": drawn.colour,
         }
@@ -309,29 +313,35 @@ class ASRModel(BoundModel):
         Returns:
             float32 [B, H, W, C] in [0, 1].
         """
+        return self.composition.canvas(self._draw_present(what, boxes, presence), presence, background)
+
+    def _draw_present(self, what: tf.Tensor, boxes: tf.Tensor, presence: tf.Tensor) -> Drawn:
+        """Objects on canvases [B, T, H, W, ...], zeros for absent ones; arguments as of `render`."""
         steps = fast.present_steps(presence)
         objects, places = self._decode(steps.take(what)), steps.take(boxes)
-        drawn = objects.map(lambda x: steps.put(fast.write_boxes(x, places, self.canvas_size)))
-        return self.composition.canvas(drawn, presence, background)
+        return objects.map(lambda x: steps.put(fast.write_boxes(x, places, self.canvas_size)))
 
-    def sample(self, num_samples: Any, seed: Any, num_objects: Any = -1) -> dict[str, tf.Tensor]:
+    def sample(
+        self, num_samples: Any, seed: Any, num_objects: Any = -1, with_masks: bool = False
+    ) -> dict[str, tf.Tensor]:
         """New scenes from the prior; the same seed gives the same scenes.
 
         Args:
             num_samples: int32 [], N.
             seed: int32 [2].
             num_objects: int32 [], the number of objects in every scene (exact, without rejection); -1 draws it too.
+            with_masks: whether to return which object each pixel shows, too.
 
         Returns:
             `images` float32 [N, H, W, C] in [0, 1]; `count` int32 [N]; `presence` [N, T]; `boxes` [N, T, 4] and
-            `z_what` [N, T, Z], zeros for absent objects.
+            `z_what` [N, T, Z], zeros for absent objects; if asked for, `masks` [N, T, H, W, 1], as of `infer`.
 
         Raises:
             ValueError: `num_objects` is not between -1 and T.
         """
         if not tf.is_tensor(num_objects):
             check_range("num_objects", num_objects, -1, self.num_steps)
-        return self._sample(
+        return (self._sample_with_masks if with_masks else self._sample)(
             tf.convert_to_tensor(num_samples, tf.int32),
             tf.convert_to_tensor(seed, tf.int32),
             tf.convert_to_tensor(num_objects, tf.int32),
@@ -339,6 +349,14 @@ class ASRModel(BoundModel):
 
     @fast.graph
     def _sample(self, num_samples: tf.Tensor, seed: tf.Tensor, num_objects: tf.Tensor) -> dict[str, tf.Tensor]:
+        scenes = self._sample_with_masks(num_samples, seed, num_objects)
+        del scenes["masks"]
+        return scenes
+
+    @fast.graph
+    def _sample_with_masks(
+        self, num_samples: tf.Tensor, seed: tf.Tensor, num_objects: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
         scenes_seed, background_seed = tf.unstack(tf.random.split(seed, 2))
         scenes = self.prior.distribution(self.step, skip_absent=fast.enabled())
         latents = scenes.sample_given_count(tf.fill([num_samples], num_objects), scenes_seed)
@@ -346,12 +364,14 @@ class ASRModel(BoundModel):
         present = presence[..., tf.newaxis]
         boxes, what = present * self._boxes(latents), present * latents.what
         background = None if self.background is None else self.background.sample(num_samples, background_seed)
+        drawn = self._draw_present(what, boxes, presence)
         return {
-            "images": self.render(what, boxes, presence, background),
+            "images": self.composition.canvas(drawn, presence, background),
             "count": tf.cast(tf.reduce_sum(presence, axis=-1), tf.int32),
             "presence": presence,
             "boxes": boxes,
             "z_what": what,
+            "masks": self.composition.masks(drawn, presence),
         }
 
     def log_likelihood(self, images: Any, num_particles: Any, seed: Any) -> tf.Tensor:

@@ -56,6 +56,8 @@ class FoundScenes:
         boxes: float32 [B, T, 4], `[ymin, xmin, ymax, xmax]` as fractions of the canvas; zeros for absent objects.
         z_what: float32 [B, T, Z], appearance codes; zeros for absent objects.
         reconstruction: float32 [B, H, W, C] in [0, 1], with the channels of the images: C = 1 is grey, C = 3 is RGB.
+        scores: float32 [B, T], probability of each object; None from an export of an earlier version.
+        masks: float32 [B, T, H, W, 1] in [0, 1], each object's share of each pixel; None likewise.
     """
 
     count: np.ndarray
@@ -64,6 +66,8 @@ class FoundScenes:
     boxes: np.ndarray
     z_what: np.ndarray
     reconstruction: np.ndarray
+    scores: np.ndarray | None = None
+    masks: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -294,11 +298,12 @@ class Client:
 
 
 def _arrays(outputs: Any, kind: type[FoundScenes] | type[DrawnScenes]) -> dict[str, np.ndarray]:
-    names = [field.name for field in dataclasses.fields(kind)]
-    missing = [name for name in names if not isinstance(outputs, dict) or name not in outputs]
-    if missing:
-        raise _no_output(missing[0])
-    return {name: np.asarray(outputs[name], np.int32 if name == "count" else np.float32) for name in names}
+    given = outputs if isinstance(outputs, dict) else {}
+    for field in dataclasses.fields(kind):
+        if field.name not in given and field.default is dataclasses.MISSING:
+            raise _no_output(field.name)
+    names = [field.name for field in dataclasses.fields(kind) if field.name in given]
+    return {name: np.asarray(given[name], np.int32 if name == "count" else np.float32) for name in names}
 
 
 def _single(outputs: Any, name: str) -> np.ndarray:

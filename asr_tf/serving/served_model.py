@@ -3,7 +3,8 @@
 Each signature is a graph of its own with named inputs and a dict of named outputs, takes any number of images, and
 needs no Python where it is loaded:
 
-    infer, also serving_default    images -> count, count_probs, presence, boxes, z_what, reconstruction
+    infer, also serving_default    images -> count, count_probs, presence, boxes, z_what, scores, masks,
+                                   reconstruction
     sample                         num_samples, seed, num_objects -> images, count, presence, boxes, z_what
     render                         z_what, boxes, presence -> images
     log_likelihood                 images, num_particles, seed -> log_likelihood
@@ -38,11 +39,13 @@ _MEANINGS = {
     "count_probs": "probability of each count, 0 to T",
     "images": "levels from 0 (black) to 1, height before width, grey or RGB",
     "log_likelihood": "importance-weighted lower bound of log p(image), in nats",
+    "masks": "each object's share of each pixel, 0 to 1, zeros for absent objects",
     "num_objects": "objects in every scene, 0 to T; -1 draws the count too",
     "num_particles": f"particles of the bound, 1 to {MOST_PARTICLES}",
     "num_samples": f"scenes to draw, 1 to {MOST_SAMPLES}",
     "presence": "1 for a present object, 0 for an absent one; present ones come first",
     "reconstruction": "the image redrawn from its objects, levels from 0 to 1",
+    "scores": "probability of each object, that is of as many objects or more",
     "seed": "the same two numbers give the same answer",
     "z_what": "code of each object's appearance, zeros for absent objects",
 }

@@ -18,7 +18,7 @@ def test_show_names_inputs_and_outputs(tiny_export):
     shown = _cli("show", "--dir", str(tiny_export / "1"), "--tag_set", "serve", "--signature_def", "infer")
     assert "inputs['images'] tensor_info:" in shown
     assert "shape: (-1, 12, 14, 1)" in shown
-    for name in ("boxes", "count", "count_probs", "presence", "reconstruction", "z_what"):
+    for name in ("boxes", "count", "count_probs", "masks", "presence", "reconstruction", "scores", "z_what"):
         assert f"outputs['{name}'] tensor_info:" in shown
 
 

@@ -61,7 +61,11 @@ def by_the_training_pass(model, batch):
     presence = code_of_count(count, model.num_steps)
     boxes, drawn = on_canvases(model, latents)
     drawn *= presence[..., None, None, None]
+    brightness = np.max(drawn, -1, keepdims=True)
+    covered = brightness / np.maximum(brightness.max((2, 3), keepdims=True), 0.1)
     return {
+        "scores": tf.cumsum(count_probs, axis=1, reverse=True)[:, 1:],
+        "masks": covered / np.maximum(covered.sum(1, keepdims=True), 1.0),
         "count": count,
         "count_probs": count_probs,
         "presence": presence,
@@ -105,6 +109,8 @@ def test_infer_is_deterministic_and_consistent():
         "presence": (20, 3),
         "boxes": (20, 3, 4),
         "z_what": (20, 3, 4),
+        "scores": (20, 3),
+        "masks": (20, 3, 12, 14, 1),
         "objects": (20, 3, 12, 14, 1),
         "reconstruction": (20, 12, 14, 1),
     }
@@ -114,6 +120,7 @@ def test_infer_is_deterministic_and_consistent():
     np.testing.assert_allclose(result["reconstruction"], np.clip(result["objects"].sum(1), 0, 1), atol=1e-6)
     absent = result["presence"] == 0
     assert absent.any() and not result["boxes"][absent].any() and not result["z_what"][absent].any()
+    assert not result["masks"][absent].any() and result["masks"].sum(1).max() <= 1.0 + 1e-6
     assert (result["boxes"][~absent] != 0).all()
     again = model.infer(batch)
     assert "objects" not in again
@@ -302,6 +309,22 @@ def test_sampled_images_are_drawn_of_what_is_sampled():
     drawn = model.sample(20, [1, 2])
     again = model.render(drawn["z_what"], drawn["boxes"], drawn["presence"])
     np.testing.assert_allclose(again, drawn["images"], atol=1e-6)
+
+
+def test_samples_come_with_masks_if_asked():
+    model = tiny(learn_scale=True)
+    drawn = model.sample(20, [1, 2], with_masks=True)
+    without = model.sample(20, [1, 2])
+    assert set(drawn) == {*without, "masks"}
+    for name, value in without.items():
+        np.testing.assert_array_equal(value, drawn[name])
+    # Alone on its canvas, an object's mask is its brightness over the brightest pixel's.
+    alone = drawn["count"] == 1
+    brightness = drawn["images"].numpy()[alone]
+    wanted = brightness / np.maximum(brightness.max((1, 2, 3), keepdims=True), 0.1)
+    assert len(wanted)
+    np.testing.assert_allclose(drawn["masks"].numpy()[alone][:, 0], wanted, atol=1e-5)
+    assert not drawn["masks"].numpy()[drawn["presence"] == 0].any()
 
 
 @pytest.mark.parametrize("prior", ["autoregressive", "air"])

@@ -12,7 +12,7 @@ from asr_tf.models.asr_model import ASRModel
 from asr_tf.serving import served_model as serving
 
 OUTPUTS = {
-    "infer": {"count", "count_probs", "presence", "boxes", "z_what", "reconstruction"},
+    "infer": {"count", "count_probs", "presence", "boxes", "z_what", "scores", "masks", "reconstruction"},
     "sample": {"images", "count", "presence", "boxes", "z_what"},
     "render": {"images"},
     "log_likelihood": {"log_likelihood"},
