@@ -18,12 +18,13 @@ import tensorflow as tf
 from asr_tf import checks
 from asr_tf.constraints import Constraint, CountInSet
 from asr_tf.data import Scenes
-from asr_tf.evaluation import metrics
+from asr_tf.evaluation import calibration, metrics, score
 
 __all__ = ["measure", "validation_metrics"]
 
 _OF_IMAGES = ("reconstruction", "images")
-_OF_OBJECTS = ("count", "count_probs", "boxes", "ink_boxes")
+_OF_OBJECTS = ("count", "count_probs", "boxes", "scores", "masks", "ink_boxes")
+_OF_WINDOWS = ("shift_loc", "shift_stddev", "scale_loc", "scale_stddev")
 
 
 def measure(
@@ -56,10 +57,15 @@ def measure(
           `penalty_*`, unweighted, means over batches;
         * `squared_error`: of the reconstruction, summed over an image's pixels and channels, a mean
           over images;
-        * with true counts: `count_accuracy`, `count_confusion` (row: true, column: inferred count),
-          `sampled_count_accuracy`, the chance that a count drawn from q(n | x) is right (with the
-          continuous latents at their mode);
-        * with true boxes: `mean_iou`, `box_precision_recall`; with ink boxes: `mean_ink_iou`;
+        * with true counts: `count_accuracy`, `count_mae`, `count_relative_error`, `count_confusion`
+          (row: true, column: inferred count), `sampled_count_accuracy`, the chance that a count drawn
+          from q(n | x) is right (with the continuous latents at their mode); `count_reliability` and
+          `count_ece`, see `calibration`;
+        * with true boxes: `ap`, `ap50`, `ap75`, `f1_50`, `ap_stardist_50`, `mean_iou`,
+          `box_precision_recall`; `box_coverage`, by latent of the window the share of true ones in
+          the posterior's central intervals of `level`; with ink boxes: `mean_ink_iou`;
+        * with true masks: `ari`, `ari_fg`, `ari_fg_single`, `sc`, `msc`, `mask_miou`, and the metrics
+          of boxes with `mask_` before them, see `score`;
         * `num_samples`; `sample_counts`, how many sampled scenes have 0, 1, ... objects;
           `broken_rules`, by rule the `fraction` and `number` of scenes; with a `CountInSet` among
           the rules `samples_with_allowed_count`, a fraction;
@@ -67,7 +73,7 @@ def measure(
           `log_likelihood_particles` particles, and its `log_likelihood_standard_error_nats`.
 
         Outputs are `inferred` (arrays of `infer` without `objects`, N scenes, with `ink_boxes` of
-        what was drawn) and `sampled` (of `sample`).
+        what was drawn, and with `masks` as uint8 [N, T, H, W] where true ones are known) and `sampled` (of `sample`).
 
     Raises:
         ValueError: an argument out of range, or scenes of another canvas than the model's.
@@ -77,7 +83,7 @@ def measure(
     checks.check_whole("evaluate.num_particles", num_particles)
     checks.check_whole("evaluate.num_likelihood_images", num_likelihood_images, 0)
     checks.check_range("evaluate.seed", seed, 0, 2**31 - 1)
-    inferred = _infer(model, scenes.images, batch_size)
+    inferred = _infer(model, scenes, batch_size)
     sampled = _sample(model, num_samples, batch_size, seed)
     report: dict[str, Any] = {
         "num_test_images": len(scenes),
@@ -125,21 +131,28 @@ def _batches(images: np.ndarray, batch_size: int) -> Iterator[tuple[np.ndarray, 
         yield checks.check_images(images[rows]), wanted
 
 
-def _infer(model: Any, images: np.ndarray, batch_size: int) -> dict[str, np.ndarray]:
+def _infer(model: Any, scenes: Scenes, batch_size: int) -> dict[str, np.ndarray]:
     chunks = []
     options = {"with_objects": True} if model.finds_objects else {}
-    for batch, wanted in _batches(images, batch_size):
-        outputs = {name: np.asarray(value)[:wanted] for name, value in model.infer(batch, **options).items()}
+    for batch, wanted in _batches(scenes.images, batch_size):
+        outputs = dict(model.infer(batch, **options))
+        if model.finds_objects and scenes.boxes is not None:
+            outputs |= model.window_posterior(batch)
+        if scenes.masks is None:
+            outputs.pop("masks", None)
+        outputs = {name: np.asarray(value)[:wanted] for name, value in outputs.items()}
         if model.finds_objects:
             # Objects are by far the largest output: only the rectangles of their ink are kept.
             outputs["ink_boxes"] = metrics.ink_boxes_of_objects(outputs["objects"], outputs["count"])
+        if "masks" in outputs:
+            outputs["masks"] = np.round(255.0 * outputs["masks"][..., 0]).astype(np.uint8)
         chunks.append(outputs)
     return _joined(chunks)
 
 
 def _joined(chunks: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """What the report looks at, of all batches."""
-    names = [name for name in (*_OF_IMAGES, *_OF_OBJECTS) if name in chunks[0]]
+    names = [name for name in (*_OF_IMAGES, *_OF_OBJECTS, *_OF_WINDOWS) if name in chunks[0]]
     return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in names}
 
 
@@ -199,7 +212,13 @@ def _inference_report(
     if truth is None or not model.finds_objects:
         return report
     counts = inferred["count"]
-    report["count_accuracy"] = metrics.count_accuracy(counts, truth)
+    found = {name: np.nan_to_num(inferred[name]) for name in score.ARRAYS if name in inferred}
+    known = {"count": truth, "boxes": scenes.boxes, "masks": scenes.masks}
+    report |= score.score(found, known)
+    del report["num_images"]
+    confidence = inferred["count_probs"].max(axis=1)
+    report["count_reliability"] = calibration.reliability(confidence, counts == truth)
+    report["count_ece"] = calibration.expected_calibration_error(report["count_reliability"])
     # A count beyond what the model can infer has no probability at all.
     reachable = np.minimum(truth, model.num_steps)
     right_probs = inferred["count_probs"][np.arange(len(truth)), reachable]
@@ -212,10 +231,25 @@ def _inference_report(
         pairs = (inferred["boxes"], counts, scenes.boxes, truth)
         report["mean_iou"] = metrics.mean_iou(*pairs)
         report["box_precision_recall"] = metrics.precision_recall(*pairs)
+        report["box_coverage"] = _box_coverage(inferred, scenes)
     if scenes.ink_boxes is not None:
         report["mean_ink_iou"] = metrics.mean_iou(
             inferred["ink_boxes"], counts, scenes.ink_boxes, truth
         )
+    return report
+
+
+def _box_coverage(inferred: Mapping[str, np.ndarray], scenes: Scenes) -> dict[str, list[float]]:
+    """By latent, how often the true one of a matched object lies in the posterior's central intervals of `level`."""
+    matching = metrics.match_boxes(inferred["boxes"], inferred["count"], scenes.boxes, scenes.counts)
+    scene, step = np.nonzero(matching.ious > 0.0)
+    assert scenes.boxes is not None
+    true = scenes.boxes[scene, matching.indices[scene, step]]
+    report: dict[str, list[float]] = {"level": list(calibration.LEVELS)}
+    latents = zip(("shift", "scale"), calibration.window_latents(true, scenes.canvas_size), strict=True)
+    for name, latent in latents:
+        loc, stddev = (inferred[f"{name}_{part}"][scene, step] for part in ("loc", "stddev"))
+        report[name] = calibration.coverage(((latent - loc) / stddev).ravel())
     return report
 
 

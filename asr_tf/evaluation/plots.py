@@ -17,16 +17,19 @@ from matplotlib import ticker
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from asr_tf.evaluation.calibration import Reliability
 from asr_tf.evaluation.tiles import (
     STEP_COLOURS,
     draw_boxes_grid,
     image_grid,
+    mask_tiles,
     reconstruction_grid,
     scene_tiles,
 )
 
 __all__ = [
     "STEP_COLOURS",
+    "calibration",
     "confusion",
     "draw_boxes_grid",
     "image_grid",
@@ -59,11 +62,12 @@ def reconstructions(
     true_counts: Any = None,
     true_boxes: Any = None,
 ) -> Figure:
-    """Images above their reconstructions, with true and inferred boxes.
+    """Images above their reconstructions, with true and inferred boxes, and above the masks of objects.
 
     Args:
         images: [N, H, W, C] with C = 1 (grey) or 3 (RGB), float in [0, 1] or uint8.
-        inferred: what `infer` returned for them: `reconstruction`, and where there are objects `boxes`, `count`.
+        inferred: what `infer` returned for them: `reconstruction`, and where there are objects `boxes`, `count` and,
+            for a row more, `masks`.
         true_counts: int [N], or None if they aren't known.
         true_boxes: float [N, M, 4], or None if they aren't known.
 
@@ -77,6 +81,7 @@ def reconstructions(
     counts, boxes = inferred.get("count"), inferred.get("boxes")
     above = scene_tiles(images, true_boxes, true_counts, colours=(_TRUE_COLOUR,))
     below = scene_tiles(inferred["reconstruction"], boxes, counts)
+    shares = mask_tiles(inferred["masks"]) if "masks" in inferred else None
     num_columns = min(len(images), _columns_that_fit(above))
     rows: list[list[_Cell]] = []
     for start in range(0, len(images), num_columns):
@@ -100,7 +105,9 @@ def reconstructions(
                 for scene in scenes
             ]
         )
-    title = "Input (above) and reconstruction (below)"
+        if shares is not None:
+            rows.append([_Cell(shares[scene], "masks") for scene in scenes])
+    title = "Input, reconstruction" + ("" if shares is None else " and masks")
     return _sheet(rows, title, 0 if boxes is None else np.shape(boxes)[1], true_boxes is not None)
 
 
@@ -109,7 +116,7 @@ def step_by_step(images: Any, inferred: Mapping[str, Any]) -> Figure:
 
     Args:
         images: [N, H, W, C] with C = 1 (grey) or 3 (RGB), float in [0, 1] or uint8.
-        inferred: what `infer` returned for them: `boxes`, `count`, `count_probs`, `objects`.
+        inferred: what `infer` returned for them: `boxes`, `count`, `scores`, `objects`.
 
     Returns:
         The figure, two rows an image: the canvas after each step, below it the object of that step
@@ -125,8 +132,7 @@ def step_by_step(images: Any, inferred: Mapping[str, Any]) -> Figure:
     present = np.arange(num_steps) < counts[:, None]  # [N, T]
     objects = objects * present[..., None, None, None]
     canvases = np.clip(np.cumsum(objects, axis=1), 0.0, 1.0)
-    # q(n >= t), the probability that step t holds an object.
-    step_probs = np.cumsum(np.asarray(inferred["count_probs"])[:, ::-1], axis=1)[:, ::-1][:, 1:]
+    step_probs = np.asarray(inferred["scores"])
     inputs = scene_tiles(images)
     redrawn = scene_tiles(canvases[:, -1])
     rows: list[list[_Cell]] = []
@@ -215,6 +221,50 @@ def confusion(matrix: Any) -> Figure:
     return figure
 
 
+def calibration(bins: Reliability, coverage: Mapping[str, Sequence[float]]) -> Figure:
+    """Whether the model is as sure as it should be: are counts right, and windows where it says, as often?
+
+    Args:
+        bins: as `asr_tf.evaluation.calibration.reliability` gives them.
+        coverage: `level`, and by latent the share of true windows in the intervals of that level; may be empty.
+
+    Returns:
+        The figure; on the diagonal, a model is as sure as it should be.
+    """
+    figure = _figure(860 if coverage else 450, 430)
+    panels = figure.subplots(1, 2 if coverage else 1, squeeze=False)[0]
+    number = sum(entry["number"] for entry in bins)
+    panels[0].scatter(
+        [entry["confidence"] for entry in bins],
+        [entry["accuracy"] for entry in bins],
+        [20.0 + 200.0 * entry["number"] / number for entry in bins],
+        color=_series_colour(0),
+    )
+    panels[0].set_title("Counts (larger: more images)", fontsize=11)
+    panels[0].set_xlabel("probability of the inferred count")
+    panels[0].set_ylabel("share of right counts")
+    if coverage:
+        levels = coverage["level"]
+        for index, (name, shares) in enumerate(item for item in coverage.items() if item[0] != "level"):
+            panels[1].plot(levels, shares, "o-", color=_series_colour(index), label=name)
+        panels[1].set_title("Windows of objects", fontsize=11)
+        panels[1].set_xlabel("probability of the interval")
+        panels[1].set_ylabel("share of true windows in it")
+        panels[1].legend(fontsize=8)
+    for axes in panels:
+        axes.plot([0.0, 1.0], [0.0, 1.0], ":", color="grey", zorder=0)
+        axes.set_xlim(-0.03, 1.03)
+        axes.set_ylim(-0.03, 1.03)
+        axes.grid(alpha=0.3)
+    figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.12)
+    return figure
+
+
+def _series_colour(index: int) -> tuple[float, ...]:
+    """Step colours, darker, for lines on white."""
+    return tuple(0.85 * part / 255 for part in STEP_COLOURS[(index + 2) % len(STEP_COLOURS)])
+
+
 _PANELS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
     ("Bound, nats an image", (("negative_elbo_nats", "-ELBO"), ("nll_nats", "-log p(x | z)"))),
     (
@@ -261,7 +311,7 @@ def training_curves(rows: Sequence[Mapping[str, Any]]) -> Figure:
         lines = lines or penalties
         highest = []
         for index, (key, label) in enumerate(lines):
-            colour = tuple(0.85 * part / 255 for part in STEP_COLOURS[(index + 2) % 8])
+            colour = _series_colour(index)
             for prefix, style in (("", "o-" if len(rows) < 5 else "-"), ("val_", "o--")):
                 steps, values = _series(rows, prefix + key)
                 if not len(values):

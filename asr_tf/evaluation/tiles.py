@@ -16,6 +16,7 @@ __all__ = [
     "STEP_COLOURS",
     "draw_boxes_grid",
     "image_grid",
+    "mask_tiles",
     "reconstruction_grid",
     "scene_tiles",
 ]
@@ -164,6 +165,21 @@ def scene_tiles(
                 if box.any() and np.isfinite(box).all():
                     _outline(tile, box, colours[step % len(colours)])
     return tiles
+
+
+def mask_tiles(masks: Any, zoom: int | None = None) -> np.ndarray:
+    """Shows which object each pixel belongs to: the mix of the steps' colours by their shares, black for the ground.
+
+    Args:
+        masks: float [N, T, H, W, 1] in [0, 1], each object's share of each pixel.
+        zoom: side in pixels of one image pixel; by default images get about 144 pixels wide.
+
+    Returns:
+        uint8 [N, h, w, 3].
+    """
+    masks = np.asarray(masks, np.float32)
+    colours = np.resize(np.float32(STEP_COLOURS) / 255.0, (masks.shape[1], 3))
+    return scene_tiles(np.einsum("nthwi,tc->nhwc", masks, colours), zoom=zoom)
 
 
 def _outline(tile: np.ndarray, box: np.ndarray, colour: tuple[int, int, int]) -> None:

@@ -251,8 +251,8 @@ class ASRModel(BoundModel):
         Returns:
             `count` int32 [B]; `count_probs` float32 [B, T + 1]; `presence` float32 [B, T], 0 or 1; `boxes` [B, T, 4],
             attention windows as canvas fractions, zeros for absent objects; `z_what` [B, T, Z], likewise; `scores`
-            [B, T], q(n >= t), how sure it is of each object; `masks` [B, T, H, W, 1], each object's share of each pixel,
-            zeros for absent objects; `reconstruction` [B, H, W, C] in [0, 1]; if asked for, `objects` [B, T, H, W, C],
+            [B, T], q(n >= t), how sure it is of each object; `masks` [B, T, H, W, 1], the share of each pixel that each
+            object has, zeros for absent ones; `reconstruction` [B, H, W, C] in [0, 1]; if asked for, `objects` [B, T, H, W, C],
             what each present step draws.
 
         Raises:
@@ -295,6 +295,31 @@ class ASRModel(BoundModel):
             "masks": self.composition.masks(drawn, presence),
             "reconstruction": self.composition.canvas(drawn, presence, background),
             "objects": drawn.colour,
+        }
+
+    def window_posterior(self, images: Any) -> dict[str, tf.Tensor]:
+        """How sure the model is of where objects are: a normal over each latent of each step's window.
+
+        Args:
+            images: as of `infer`.
+
+        Returns:
+            Mean and standard deviation: `shift_loc` and `shift_stddev` float32 [B, T, 2], (x, y); `scale_loc` and
+            `scale_stddev` [B, T, 1]; see `asr_tf.scene.SceneLatents`.
+
+        Raises:
+            ValueError, TypeError: as of `infer`.
+        """
+        return self._window_posterior(self._checked(images))
+
+    @fast.graph
+    def _window_posterior(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        posterior, _ = parts.checked_located(self.recognition.locate(images), self.spec)
+        return {
+            "shift_loc": posterior.shift_loc,
+            "shift_stddev": tf.exp(posterior.shift_log_scale),
+            "scale_loc": posterior.scale_loc,
+            "scale_stddev": tf.exp(posterior.scale_log_scale),
         }
 
     def render(

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from asr_tf.constraints import AggregateCount, CountInSet
 from asr_tf.data import Scenes
-from asr_tf.evaluation import measurement
+from asr_tf.evaluation import calibration, measurement
 from asr_tf.models.asr_model import ASRModel
 from asr_tf.networks.decoder import MLPDecoder
 from asr_tf.networks.prior import AutoregressivePrior
@@ -47,9 +47,18 @@ class _KnownModel:
             "count": count,
             "count_probs": np.eye(3, dtype=np.float32)[count] * 0.7 + 0.1,
             "boxes": np.array([_HALF, [0.5, 0.5, 1.0, 1.0]], np.float32) * present[..., None],
+            "scores": np.tile(np.float32([0.9, 0.4]), (len(images), 1)),
+            "masks": objects.max(axis=-1, keepdims=True) * present[..., None, None, None],
             "objects": objects,
             "reconstruction": np.zeros_like(images),
         }
+
+    def window_posterior(self, images):
+        """One standard deviation too far to the right, and as far below; half a one too large."""
+        shift, scale = calibration.window_latents([_HALF, [0.5, 0.5, 1.0, 1.0]], (4, 4))
+        windows = {"shift_loc": shift + 2.0, "shift_stddev": shift * 0.0 + 2.0}
+        windows |= {"scale_loc": scale + 0.5, "scale_stddev": scale * 0.0 + 1.0}
+        return {name: np.tile(np.float32(value), (len(images), 1, 1)) for name, value in windows.items()}
 
     def objective(self, images, seed):
         self.traces += 1
@@ -84,8 +93,11 @@ def _scenes():
     boxes[2:4, 1] = [0.5, 0.5, 1.0, 1.0]
     ink_boxes = boxes.copy()
     ink_boxes[2, 1] = [0.5, 0.75, 1.0, 1.0]
+    masks = np.zeros((5, 3, 4, 4), np.uint8)
+    masks[:, 0, :, :2] = 255
+    masks[2:4, 1, 2:, 2:] = 255
     counts = np.array([1, 1, 2, 2, 1], np.int32)
-    return Scenes(images=images, counts=counts, boxes=boxes, ink_boxes=ink_boxes)
+    return Scenes(images=images, counts=counts, boxes=boxes, ink_boxes=ink_boxes, masks=masks)
 
 
 def _measure(model=None, scenes=None, **settings):
@@ -103,6 +115,20 @@ def test_numbers_by_hand():
     assert report["negative_elbo_nats"] == pytest.approx(brightness.mean() + 10.0, rel=1e-6)
     assert report["squared_error"] == pytest.approx(np.mean(pixels[0] ** 2 + pixels[1] ** 2))
     assert report["count_accuracy"] == 0.6
+    assert report["count_mae"] == pytest.approx(0.4)
+    assert report["count_relative_error"] == pytest.approx((0.5 + 1.0) / 5)
+    assert report["count_ece"] == pytest.approx(0.8 - 0.6)
+    assert report["count_reliability"] == [{"confidence": pytest.approx(0.8), "accuracy": 0.6, "number": 5}]
+    assert report["box_coverage"] == {
+        "level": [0.5, 0.8, 0.9, 0.95], "shift": [0.0, 1.0, 1.0, 1.0], "scale": [1.0, 1.0, 1.0, 1.0]
+    }  # fmt: skip
+    assert report["f1_50"] == pytest.approx(2 * 5 / (5 + 7)) and report["ap_stardist_50"] == pytest.approx(5 / 7)
+    assert report["ap50"] == pytest.approx(72 / 101)  # recalls 0, 0.01, ..., 0.71 at precision 1
+    # The second object's mask is half as large as the true one, and half of the images have a miss.
+    assert report["msc"] == pytest.approx((1 + 1 + (1 + 0.5) / 2 + 0.5 + 0) / 5)
+    assert report["sc"] == pytest.approx((1 + 1 + (8 + 0.5 * 4) / 12 + 8 / 12 + 0) / 5)
+    assert report["mask_miou"] == pytest.approx((1 + 1 + 0.75 + 0.5 + 0) / 5)
+    assert report["mask_f1_50"] == pytest.approx(10 / 12) and report["ari_fg_single"] == 0.6
     assert report["sampled_count_accuracy"] == pytest.approx((0.8 * 3 + 0.1 * 2) / 5)
     assert report["count_confusion"] == [[0, 0, 0], [1, 2, 0], [0, 1, 1], [0, 0, 0]]
     assert report["mean_iou"] == pytest.approx((1 + 1 + 1 + 0.5 + 0) / 5)

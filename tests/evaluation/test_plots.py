@@ -33,7 +33,7 @@ def _scenes(num_scenes=3, num_steps=4, height=50, width=50, channels=1):
     images = (objects * present).sum(axis=1)
     inferred = {
         "count": counts,
-        "count_probs": np.eye(num_steps + 1)[counts],
+        "scores": (np.arange(num_steps) < counts[:, None]).astype(np.float32),
         "boxes": boxes,
         "objects": objects,
         "reconstruction": images,
@@ -81,6 +81,33 @@ def test_a_wrong_count_is_captioned_in_red():
     wrong = _pixels(plots.reconstructions(images, inferred, inferred["count"] + 1))
     unknown = _pixels(plots.reconstructions(images, inferred))
     assert [bool((p == red).all(-1).any()) for p in (right, wrong, unknown)] == [False, True, False]
+
+
+def test_masks_are_a_row_in_the_colours_of_the_steps():
+    images, inferred = _scenes(num_scenes=5)
+    inferred["masks"] = np.zeros((5, 4, 50, 50, 1), np.float32)
+    inferred["masks"][4, 0, :, :25] = 1.0
+    inferred["masks"][4, 1, :, 25:] = 0.5
+    with_masks = _pixels(plots.reconstructions(images, inferred))
+    del inferred["masks"]
+    without = _pixels(plots.reconstructions(images, inferred))
+    assert with_masks.shape[0] > without.shape[0] and with_masks.shape[1] == without.shape[1]
+    for step, share in ((0, 1.0), (1, 0.5)):
+        wanted = share * np.array(plots.STEP_COLOURS[step])
+        numbers = [np.sum(np.abs(picture - wanted).max(axis=-1) <= 1) for picture in (with_masks, without)]
+        assert numbers[0] - numbers[1] == 150 * 75, step  # a scene is drawn 150 pixels wide
+
+
+def test_calibration_shows_counts_and_windows():
+    bins = [{"confidence": 0.55, "accuracy": 0.5, "number": 10}, {"confidence": 0.95, "accuracy": 0.9, "number": 90}]
+    counts_alone = plots.calibration(bins, {})
+    assert len(counts_alone.axes) == 1
+    both = plots.calibration(bins, {"level": [0.5, 0.9], "shift": [0.4, 0.8], "scale": [0.5, 0.95]})
+    points = both.axes[0].collections[0].get_offsets()
+    np.testing.assert_allclose(points, [[0.55, 0.5], [0.95, 0.9]])
+    lines = {line.get_label(): line.get_xydata() for line in both.axes[1].lines}
+    np.testing.assert_allclose(lines["shift"], [[0.5, 0.4], [0.9, 0.8]])
+    assert _pixels(both).shape[0] > 400
 
 
 def test_step_by_step_has_two_rows_an_image():
