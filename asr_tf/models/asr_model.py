@@ -252,8 +252,8 @@ class ASRModel(BoundModel):
             `count` int32 [B]; `count_probs` float32 [B, T + 1]; `presence` float32 [B, T], 0 or 1; `boxes` [B, T, 4],
             attention windows as canvas fractions, zeros for absent objects; `z_what` [B, T, Z], likewise; `scores`
             [B, T], q(n >= t), how sure it is of each object; `masks` [B, T, H, W, 1], the share of each pixel that each
-            object has, zeros for absent ones; `reconstruction` [B, H, W, C] in [0, 1]; if asked for, `objects` [B, T, H, W, C],
-            what each present step draws.
+            object has, zeros for absent ones; `reconstruction` [B, H, W, C] in [0, 1]; if asked for, `objects`
+            [B, T, H, W, C], what each present step draws.
 
         Raises:
             ValueError, TypeError: images of another shape, size, dtype or range.
