@@ -23,17 +23,16 @@ _MINUTES = 5.0
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Five-minute runs as a Markdown table: settings as rows, models as columns, four figures a cell."""
-    titles = [results_page.TITLES[model] for model in _MODELS]
-    lines = ["| scenes | " + " | ".join(titles) + " |", "|---" * (1 + len(_MODELS)) + "|"]
+    """Five-minute runs as a Markdown table: a row for each setting and model."""
+    titles = ["scenes", "model", *results_page.SUMMARY_TITLES]
+    lines = ["| " + " | ".join(titles) + " |", "|---" * len(titles) + "|"]
     for data in cells.DATA:
         for setting in cells.SETTINGS:
-            found = [
-                results_page.summary(rows, cells.Cell(model, data, setting), _MINUTES) for model in _MODELS
-            ]
-            if any(cell is not None for cell in found):
-                shown = " | ".join(cell or "-" for cell in found)
-                lines.append(f"| {data} {setting}, {results_page.OBJECTS[setting]} | {shown} |")
+            for model in _MODELS:
+                found = results_page.summary(rows, cells.Cell(model, data, setting), _MINUTES)
+                if found is not None:
+                    head = [f"{data} {setting}", results_page.TITLES[model]]
+                    lines.append("| " + " | ".join([*head, *found]) + " |")
     return "\n".join(lines)
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from benchmarks import ablation
 from benchmarks.cells import DATA, MODELS, PICTURES, ROOT, SETTINGS, Cell, of_newest_settings
 
-__all__ = ["OBJECTS", "TITLES", "Row", "page", "summary", "write"]
+__all__ = ["OBJECTS", "SUMMARY_TITLES", "TITLES", "Row", "page", "summary", "write"]
 
 PAGE = ROOT / "docs" / "RESULTS.md"
 TITLES = {"vae": "VAE", "air": "AIR", "air_pprior": "AIR-pPrior", "asr": "AIR-ASR"}
@@ -37,6 +37,14 @@ def _broken(row: Row) -> float | None:
     return row["broken_rules"][rule]["fraction"] if rule in row.get("broken_rules", {}) else None
 
 
+def _count_error(row: Row) -> float | None:
+    """Mean absolute error of the count, from the table of true and inferred counts, which older reports have too."""
+    if "count_confusion" not in row:
+        return None
+    scenes = [(true, found, n) for true, line in enumerate(row["count_confusion"]) for found, n in enumerate(line)]
+    return sum(abs(true - found) * n for true, found, n in scenes) / sum(n for *_, n in scenes)
+
+
 def _cores(row: Row) -> float | None:
     return row.get("machine", {}).get("cpu_count")
 
@@ -54,6 +62,10 @@ def _key(name: str) -> Callable[[Row], float | None]:
 
 
 COUNT = _Metric("count accuracy", _key("count_accuracy"), "{:.3f}")
+MAE = _Metric("count error", _count_error, "{:.3f}")
+ARI_FG = _Metric("ARI-FG", _key("ari_fg"), "{:.3f}")
+MSC = _Metric("mSC", _key("msc"), "{:.3f}")
+AP50 = _Metric("AP50", _key("ap50"), "{:.3f}")
 IOU = _Metric("mean IoU", _key("mean_iou"), "{:.3f}")
 RECALL = _Metric("recall at 0.5", _recall, "{:.3f}")
 ELBO = _Metric("-ELBO, nats", _key("negative_elbo_nats"), "{:.1f}")
@@ -61,6 +73,10 @@ ALLOWED = _Metric("samples with an allowed count", _key("samples_with_allowed_co
 BROKEN = _Metric("samples that break the rule", _broken, "{:.3f}")
 _COLUMNS = (
     COUNT,
+    MAE,
+    ARI_FG,
+    MSC,
+    AP50,
     IOU,
     RECALL,
     ELBO,
@@ -101,14 +117,19 @@ def _group(rows: Sequence[Row], cell: Cell, minutes: float) -> _Group:
     return _Group(of_newest_settings([row for row in rows if (row["cell"], row["minutes"]) == (cell.name, minutes)]))
 
 
-def summary(rows: Sequence[Row], cell: Cell, minutes: float) -> str | None:
-    """Count accuracy / mean IoU / -ELBO / samples that break the rule, means over seeds; None if it wasn't run."""
+_SUMMARY = (COUNT, MAE, ARI_FG, MSC, AP50, IOU, ELBO, BROKEN)
+SUMMARY_TITLES = tuple(metric.title for metric in _SUMMARY)
+"""What `summary` gives, as titles of columns."""
+
+
+def summary(rows: Sequence[Row], cell: Cell, minutes: float) -> list[str] | None:
+    """The figures of `SUMMARY_TITLES`, means over seeds, "-" for one that wasn't measured; None if it wasn't run."""
     plain = [row for row in rows if not row.get("bindings")]
     group = _group(plain, cell, minutes)
     if not group.rows:
         return None
-    means = [(metric, group.mean(metric)) for metric in (COUNT, IOU, ELBO, BROKEN)]
-    return " / ".join("-" if mean is None else metric.form.format(mean) for metric, mean in means)
+    means = [(metric, group.mean(metric)) for metric in _SUMMARY]
+    return ["-" if mean is None else metric.form.format(mean) for metric, mean in means]
 
 
 def _table(rows: Sequence[Row], data: str, setting: str) -> list[str]:
@@ -200,6 +221,10 @@ rules. All models of one budget get the same minutes of training on as many core
 evaluation on the same test images. `python -m benchmarks.reproduce --table` writes this page from
 [results/cells.jsonl](results/cells.jsonl). `python -m benchmarks.reproduce --cell=MODEL/DATA/SETTING --seed=SEED
 --minutes=MINUTES` adds a line to that file. A mean over several seeds has its standard deviation beside it.
+
+*Count error* is the mean absolute error of the count. *ARI-FG* is the adjusted Rand index over the pixels of true
+objects, *mSC* the mean over true objects of the best IoU of a mask, *AP50* COCO's average precision of boxes at an IoU
+of 0.5. A dash stands where a run is older than the metric.
 
 *Samples that break the rule* are, of 1,000 scenes drawn from the prior, those with a count that isn't allowed. For
 `overlap3` they are those with two boxes that overlap by more than a pixel. *Recall* is the share of true boxes that an

@@ -42,6 +42,7 @@ def row(cell="asr/mnist/count13", seed=0, minutes=5.0, **values):
         "seed": seed,
         "minutes": minutes,
         "count_accuracy": 0.98,
+        "count_confusion": [[0, 0, 0, 0], [0, 30, 0, 1], [0, 0, 0, 0], [0, 3, 0, 66]],
         "mean_iou": 0.8,
         "negative_elbo_nats": 300.0,
         "squared_error": 25.0,
@@ -106,7 +107,7 @@ def test_a_missing_folder_of_data_is_named(tmp_path):
 
 
 def test_a_tiny_run_adds_its_line(tmp_path, monkeypatch):
-    def load(self, split, data_dir=None, manual_dir=None):
+    def load(self, split, data_dir=None, manual_dir=None, with_masks=False):
         images = np.zeros((8, 16, 20, 1), np.uint8)
         images[:, 4:10, 5:11] = 255
         boxes = np.tile(np.array([[[0.25, 0.25, 0.625, 0.55]]], np.float32), (8, 1, 1))
@@ -179,7 +180,7 @@ def test_seeds_become_a_mean_and_a_deviation():
     ious = (0.8, 0.9, 0.7)
     rows = [row("asr/mnist/overlap3", seed, 20.0, mean_iou=iou, broken=0.06) for seed, iou in enumerate(ious)]
     text = results_page.page([{**line, "machine": {"cpu_count": 1}} for line in rows])
-    assert "| AIR-ASR | 20 | 3 | 0.980 ± 0.000 | 0.800 ± 0.100 |" in text
+    assert "| AIR-ASR | 20 | 3 | 0.980 ± 0.000 | 0.080 ± 0.000 | - | - | - | 0.800 ± 0.100 |" in text
     assert any(line.startswith("| AIR-ASR | 20 |") and line.endswith(" | 1 |") for line in text.splitlines())
     assert "| mnist overlap3 | 20 | recall at 0.5 | at least 0.97 | 0.900 | **no** |" in text
     assert "| mnist overlap3 | 20 | samples that break the rule | at most 0.05 | 0.060 | **no** |" in text

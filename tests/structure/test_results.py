@@ -30,6 +30,8 @@ def test_table_by_hand():
             "seed": seed,
             "minutes": 5.0,
             "count_accuracy": accuracy,
+            "count_confusion": [[0, 0, 0], [0, 498 + seed, 2 - seed], [0, 0, 500]],
+            "ari_fg": 0.9 + 0.02 * seed,
             "mean_iou": 0.8126,
             "negative_elbo_nats": 262.55 + 2 * seed,
             "broken_rules": {"count_in_set": {"fraction": 0.01, "number": 10}},
@@ -39,7 +41,7 @@ def test_table_by_hand():
     rows.append({**rows[0], "bindings": ["ASRModel.num_steps = 5"], "count_accuracy": 0.0})
     rows.append({**rows[0], "minutes": 20.0, "count_accuracy": 0.0})
     row = results.table(rows).splitlines()[-1]
-    assert row == "| mnist count13, 1 or 3 objects | - | - | 0.999 / 0.813 / 263.6 / 0.010 |"
+    assert row == "| mnist count13 | AIR-ASR | 0.999 | 0.002 | 0.910 | - | - | 0.813 | 263.6 | 0.010 |"
 
 
 def test_marks_are_needed():
