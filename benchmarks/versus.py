@@ -1,8 +1,9 @@
 """Times this checkout beside another revision of it: `python -m benchmarks.speed --against=REVISION`.
 
 A machine's speed drifts by more than revisions differ, so that figures of two runs can't be compared.  Here each
-revision has a process of its own (`worker.py`), and only one of them works at a time.  They take turns, this other
-other this, so that every turn of one stands beside the same turn of the other.  Figures are milliseconds a call or
+revision has a process of its own for each figure (`worker.py`), as what ran before in a process changes how fast it
+allocates.  Only one works at a time.  They take turns, this other other this, so that every turn of one stands beside
+the same turn of the other.  Figures are milliseconds a call or
 training step, and `this_to_other` holds the ratios of those times pair by pair: below 1, this checkout is faster.
 """
 
@@ -86,20 +87,21 @@ def _answer(process: subprocess.Popen[str], folder: pathlib.Path) -> dict[str, A
 
 
 class Worker:
-    """The process that times the turns of one checkout.  A context manager, which ends the process.
+    """A process that times turns of one checkout.  A context manager, which ends the process.
 
     Attributes:
         turns: names of what can be timed.
     """
 
-    def __init__(self, folder: pathlib.Path) -> None:
+    def __init__(self, folder: pathlib.Path, *turns: str) -> None:
         """Starts the process and waits until it is ready.
 
         Args:
             folder: root of the checkout.
+            turns: names of what is to be timed.
         """
         self._folder = folder
-        self._process = _start(folder)
+        self._process = _start(folder, *turns)
         try:
             self.turns: list[str] = _answer(self._process, folder)["ready"]
         except BaseException:
@@ -194,8 +196,10 @@ def measure(revision: str, rounds: int) -> dict[str, Any]:
         Refusal: there is no such revision, or one of the two can't be timed.
     """
     with checkout(revision) as (folder, commit):
-        with Worker(command.ROOT) as this, Worker(folder) as other:
-            pairs = paired(this.turns, rounds, this.time, other.time)
+        pairs = {}
+        for turn in worker.CALLS:
+            with Worker(command.ROOT, turn) as this, Worker(folder, turn) as other:
+                pairs |= paired((turn,), rounds, this.time, other.time)
         steps = paired(
             ("first_step",),
             min(rounds, FIRST_STEP_PAIRS),

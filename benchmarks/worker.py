@@ -1,6 +1,6 @@
 """One checkout's side of `python -m benchmarks.speed --against=REVISION`: times what `versus.py` tells it to.
 
-    python benchmarks/worker.py CHECKOUT                  gets everything ready, then times what it is told
+    python benchmarks/worker.py CHECKOUT NAME...          gets what is named ready, then times what it is told
     python benchmarks/worker.py CHECKOUT --first-step     takes one training step, answers, and ends
 
 The package and `benchmarks.published` come from CHECKOUT, so that each revision builds its model in its own way; this
@@ -18,7 +18,7 @@ import pathlib
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TextIO
 
 __all__ = ["CALLS", "answer", "use_checkout"]
@@ -80,29 +80,21 @@ def _repeated(calls: int, call: Callable[..., Mapping[str, Any]], output: str, *
         call(*arguments)[output].numpy()
 
 
-def _turns(published: Any) -> dict[str, Callable[[], Any]]:
-    """What can be timed, by name; each call ends when its work is done."""
+def _turn(published: Any, name: str) -> Callable[[], Any]:
+    """What is timed by this name; a call ends when its work is done."""
     import numpy as np
     import tensorflow as tf
 
-    images = published.images(256).astype(np.float32) / 255.0
-    batch, single = tf.constant(images), tf.constant(images[:1])
-    trained = published.compiled(published.build(6))
-    data = published.dataset(64)
-    model = published.with_count(published.build(6), _OBJECTS)
-    exported = _export(published.with_count(published.build(4), _OBJECTS))
-    seed = tf.constant([0, 1])
-    steps = {"steps_per_epoch": CALLS["fit_b64_t6"], "epochs": 1, "verbose": 0, "shuffle": False}
-    called: dict[str, tuple[Any, ...]] = {
-        "infer_b256_t6": (model.infer, "reconstruction", batch),
-        "infer_b1_t6": (model.infer, "reconstruction", single),
-        "sample_1024": (model.sample, "images", 1024, seed, _OBJECTS),
-        "export_infer_b256_t4": (exported, "reconstruction", batch),
-    }
-    return {
-        "fit_b64_t6": functools.partial(trained.fit, data, **steps),
-        **{name: functools.partial(_repeated, CALLS[name], *arguments) for name, arguments in called.items()},
-    }
+    calls = CALLS[name]
+    if name == "fit_b64_t6":
+        trained, data = published.compiled(published.build(6)), published.dataset(64)
+        return functools.partial(trained.fit, data, steps_per_epoch=calls, epochs=1, verbose=0, shuffle=False)
+    model = published.with_count(published.build(4 if name.endswith("t4") else 6), _OBJECTS)
+    if name == "sample_1024":
+        return functools.partial(_repeated, calls, model.sample, "images", 1024, tf.constant([0, 1]), _OBJECTS)
+    images = tf.constant(published.images(256).astype(np.float32) / 255.0)
+    infer = _export(model) if name.startswith("export") else model.infer
+    return functools.partial(_repeated, calls, infer, "reconstruction", images[:1] if "_b1_" in name else images)
 
 
 def _first_step(published: Any) -> None:
@@ -129,21 +121,21 @@ def answer(turns: Mapping[str, Callable[[], Any]], commands: Iterable[str], answ
         print(json.dumps({"seconds": time.perf_counter() - start}), file=answers, flush=True)
 
 
-def _main(folder: pathlib.Path, only_first_step: bool) -> None:
+def _main(folder: pathlib.Path, names: Sequence[str]) -> None:
     # Answers have standard output to themselves: what libraries print goes to the errors.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     use_checkout(folder)
     published = importlib.import_module("benchmarks.published")
-    if only_first_step:
+    if list(names) == ["--first-step"]:
         _first_step(published)
         check_origin(folder)
         answer({}, (), answers)
         return
-    turns = _turns(published)
+    turns = {name: _turn(published, name) for name in names}
     check_origin(folder)
     answer(turns, sys.stdin, answers)
 
 
 if __name__ == "__main__":
-    _main(pathlib.Path(sys.argv[1]), "--first-step" in sys.argv[2:])
+    _main(pathlib.Path(sys.argv[1]), sys.argv[2:])
