@@ -1,5 +1,8 @@
 """asr_evaluate: holds a trained run against the test split; writes report.json and figures/ into its folder.
 
+To choose settings, give --split=validation, which writes report_validation.json and figures_validation/ and leaves the
+test split for the end.
+
 Example:
   asr_evaluate --workdir=runs/mnist
 """
@@ -24,6 +27,13 @@ flags.DEFINE_string(
     "manual_dir",
     None,
     "Folder with original files; without it, the one that the training was given.",
+    flag_values=_FLAGS,
+)
+flags.DEFINE_enum(
+    "split",
+    "test",
+    ["validation", "test"],
+    "The scenes that the run is held against: validation, to choose settings by, or test.",
     flag_values=_FLAGS,
 )
 command_line.define_debug(_FLAGS)
@@ -51,12 +61,14 @@ def _main() -> None:
     from asr_tf.runs import evaluate as evaluation
     from asr_tf.runs.run_folder import RunFolder
 
-    folder = RunFolder(_FLAGS.workdir)
-    report = evaluation.evaluate(folder.path, data_dir=_FLAGS.data_dir, manual_dir=_FLAGS.manual_dir)
+    report = evaluation.evaluate(
+        _FLAGS.workdir, data_dir=_FLAGS.data_dir, manual_dir=_FLAGS.manual_dir, split=_FLAGS.split
+    )
     for key, name, form in _HEADLINE:
         if report.get(key) is not None:
             print(f"{name}: {form.format(report[key])}")
-    print(f"Report: {folder.report}\nFigures: {folder.figures}")
+    report_file, figures = RunFolder(_FLAGS.workdir).evaluation(_FLAGS.split)
+    print(f"Report: {report_file}\nFigures: {figures}")
 
 
 if __name__ == "__main__":

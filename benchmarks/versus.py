@@ -196,7 +196,7 @@ def measure(revision: str, rounds: int) -> dict[str, Any]:
         Refusal: there is no such revision, or one of the two can't be timed.
     """
     with checkout(revision) as (folder, commit):
-        pairs = {}
+        pairs: dict[str, list[tuple[float, float]]] = {}
         for turn in worker.CALLS:
             with Worker(command.ROOT, turn) as this, Worker(folder, turn) as other:
                 pairs |= paired((turn,), rounds, this.time, other.time)

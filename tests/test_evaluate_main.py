@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import testing_model
+from absl import flags
 
 from asr_tf import evaluate_main
 from asr_tf.runs import configuration
@@ -18,8 +19,8 @@ def run(tmp_path, monkeypatch):
     fit.train(str(tmp_path / "run"), manual_dir="/originals", data_dir="/prepared")
     calls = []
 
-    def evaluate(workdir, data_dir, manual_dir):
-        calls.append((workdir, data_dir, manual_dir))
+    def evaluate(workdir, data_dir, manual_dir, split):
+        calls.append((workdir, data_dir, manual_dir, split))
         return {"count_accuracy": 0.98, "mean_iou": None, "negative_elbo_nats": 280.04, "train_seconds": 17.0}
 
     monkeypatch.setattr(evaluation, "evaluate", evaluate)
@@ -36,13 +37,30 @@ def test_headline_and_places_are_printed_without_what_is_not_known(run, capsys):
         f"Report: {workdir / 'report.json'}",
         f"Figures: {workdir / 'figures'}",
     ]
-    assert calls == [(workdir, None, None)]  # those of the training, see test_evaluation
+    assert calls == [(str(workdir), None, None, "test")]  # folders are those of the training, see test_evaluation
+
+
+def test_the_validation_split_is_read_instead_and_its_places_are_printed(run, capsys):
+    workdir, calls = run
+    testing_model.run_command(evaluate_main, f"--workdir={workdir}", "--split=validation")
+    assert calls == [(str(workdir), None, None, "validation")]
+    assert capsys.readouterr().out.splitlines()[-2:] == [
+        f"Report: {workdir / 'report_validation.json'}",
+        f"Figures: {workdir / 'figures_validation'}",
+    ]
+
+
+def test_there_is_no_evaluation_on_training_scenes(run):
+    workdir, calls = run
+    with pytest.raises(flags.IllegalFlagValueError, match=r"flag --split=train: .*validation\|test"):
+        testing_model.run_command(evaluate_main, f"--workdir={workdir}", "--split=train")
+    assert calls == []
 
 
 def test_folders_of_data_can_be_given_anew(run):
     workdir, calls = run
     testing_model.run_command(evaluate_main, f"--workdir={workdir}", "--data_dir=/a", "--manual_dir=/b")
-    assert calls == [(workdir, "/a", "/b")]
+    assert calls == [(str(workdir), "/a", "/b", "test")]
 
 
 def test_a_folder_without_a_run_is_told(tmp_path):

@@ -30,10 +30,13 @@ def test_digits_as_png_files_with_known_counts(tmp_path):
     """
     manual_dir = testing_data.mnist_dir()
     data = {"data_dir": tmp_path / "tfds", "manual_dir": manual_dir}
-    train, test = (load_scenes("multi_mnist/count13", split, **data) for split in ("train", "test"))
+    train, validation, test = (
+        load_scenes("multi_mnist/count13", split, **data) for split in ("train", "validation", "test")
+    )
     # Test scenes are sorted by count: some from all over the split.
     test = test.select(np.linspace(0, len(test) - 1, NUM_TEST).astype(int))
     _write_images(tmp_path / "images" / "train", train.images)
+    _write_images(tmp_path / "images" / "validation", validation.images)
     _write_images(tmp_path / "images" / "test", test.images)
 
     configuration.parse(

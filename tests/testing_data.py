@@ -30,6 +30,13 @@ def dsprites_file():
     return _real("dsprites/dsprites_subset.npz")
 
 
+def originals_dir(name):
+    """The folder with the original files of a data set, None where it needs none; skips the test where they miss."""
+    if name == "multi_mnist":
+        return mnist_dir()
+    return dsprites_file().parent if name == "multi_dsprites" else None
+
+
 def write_idx(path, array):
     """Writes a uint8 array as an idx file, gzip where the name ends in .gz."""
     data = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}i", *array.shape) + array.tobytes()

@@ -3,10 +3,10 @@
 May import everything up to `asr_tf.constraints`.
 """
 
-from asr_tf.data.image_folder import has_own_splits
 from asr_tf.data.loading import DataSource, load_scenes
 from asr_tf.data.pipeline import evaluation_dataset, training_dataset
 from asr_tf.data.scenes import Scenes
+from asr_tf.data.splits import training_fingerprint
 from asr_tf.data.synthesis import SceneSettings, synthesize
 
 __all__ = [
@@ -14,8 +14,8 @@ __all__ = [
     "SceneSettings",
     "Scenes",
     "evaluation_dataset",
-    "has_own_splits",
     "load_scenes",
     "synthesize",
     "training_dataset",
+    "training_fingerprint",
 ]

@@ -6,8 +6,10 @@ image, never A images of width 3.  A PNG file that could only be read with a los
 transparency, a palette or 16 bits.
 What isn't known stays None: there are no counts and no boxes.  Every complaint names the file.
 
-Splits: if there are subfolders train and test, they are the splits.  Otherwise each tenth image of a fixed shuffle is
-for test; the same files give the same split on every machine.
+Splits: if there are subfolders train and test, they are the splits, and a subfolder validation beside them is the
+validation split.  Otherwise each tenth image of a fixed shuffle is for test, and the others are there for training.
+Where there is no subfolder validation, the last images for training, in the order of the file names, are for
+validation, see `asr_tf.data.splits`.  The same files give the same splits on every machine.
 """
 
 from __future__ import annotations
@@ -19,56 +21,97 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from asr_tf import checks
+from asr_tf.data import splits
 from asr_tf.data.scenes import Scenes
 
 if TYPE_CHECKING:
     import PIL.Image
 
-__all__ = ["has_own_splits", "load_image_folder"]
+__all__ = ["ImageFolder"]
 
-_SPLITS = ("train", "test")
 _SUFFIXES = (".png", ".npy")
 _TEST_EVERY = 10
+_FEWEST = 3
 _SPLIT_SEED = 0
 _MODES = ("1", "L", "RGB")  # Pillow's names of one bit, grey and RGB
 _BIT_DEPTH_AT = 24  # the byte of a PNG file that holds the bits a channel
 
 
-def load_image_folder(path: str | os.PathLike, split: str) -> Scenes:
-    """Loads the images of a folder, in the order of the file names.
+class ImageFolder:
+    """The splits of a folder of images; a file is read once, however many splits are asked for.
 
-    Args:
-        path: the folder, `~` allowed; searched without its subfolders, other than train and test.
-        split: 'train' or 'test'.
-
-    Returns:
-        `Scenes` with images uint8 [N, H, W, C], C = 1 where the files are grey and 3 where they are RGB.
-
-    Raises:
-        ValueError: no folder, no images in it, or a file that can't be used.
-        TypeError: an NPY file of another dtype than uint8 or floating point.
+    Attributes:
+        path: the folder.
     """
-    checks.check_choice("split", split, _SPLITS)
-    folder = pathlib.Path(path).expanduser()
-    if not folder.is_dir():
-        raise ValueError(f"image folder {str(folder)!r} is not a folder.")
-    if has_own_splits(folder):
-        missing = [name for name in _SPLITS if not (folder / name).is_dir()]
-        if missing:
-            raise ValueError(f"image folder {str(folder)!r} has no subfolder {missing[0]!r} beside the other split's.")
-        return Scenes(_read_folder(folder / split))
-    images = _read_folder(folder)
-    if len(images) < 2:
-        raise ValueError(f"image folder {str(folder)!r} must hold at least 2 images to be split, got 1.")
-    order = np.random.default_rng(_SPLIT_SEED).permutation(len(images))
-    is_test = np.zeros(len(images), bool)
+
+    def __init__(self, path: str | os.PathLike) -> None:
+        """Looks at nothing.
+
+        Args:
+            path: the folder, `~` allowed; searched without its subfolders, other than train, validation and test.
+        """
+        self.path = pathlib.Path(path).expanduser()
+        self._read: dict[pathlib.Path, np.ndarray] = {}  # uint8 [N, H, W, C] by folder
+
+    def has_own(self, split: str) -> bool:
+        """Whether there is a subfolder for the split, so that its images aren't taken from those of another one."""
+        return (self.path / split).is_dir()
+
+    def load(self, split: str, num_validation: int = splits.NUM_VALIDATION, with_masks: bool = False) -> Scenes:
+        """Loads the images of a split, in the order of the file names.
+
+        Args:
+            split: 'train', 'validation' or 'test'.
+            num_validation: images for validation, where they are cut from those for training; at most a tenth of them.
+            with_masks: without effect, as masks aren't known.
+
+        Returns:
+            `Scenes` with images uint8 [N, H, W, C], C = 1 where the files are grey and 3 where they are RGB; nothing
+            else is known of them.
+
+        Raises:
+            ValueError: no folder, too few images in it, or a file that can't be used.
+            TypeError: an NPY file of another dtype than uint8 or floating point.
+        """
+        checks.check_choice("split", split, splits.SPLITS)
+        if not self.path.is_dir():
+            raise ValueError(f"image folder {str(self.path)!r} is not a folder.")
+        if any(self.has_own(name) for name in splits.SPLITS):
+            missing = [name for name in ("train", "test") if not self.has_own(name)]
+            if missing:
+                raise ValueError(
+                    f"image folder {str(self.path)!r} has no subfolder {missing[0]!r} beside those of other splits."
+                )
+            if split == "test" or self.has_own("validation"):
+                return Scenes(self._images(self.path / split))
+            images = self._images(self.path / "train")
+            rows = np.arange(len(images))
+        else:
+            images = self._images(self.path)
+            if len(images) < _FEWEST:
+                raise ValueError(
+                    f"image folder {str(self.path)!r} must hold at least {_FEWEST} images, one each to train on, for "
+                    f"validation and for test, got {len(images)}."
+                )
+            for_test, rows = _shuffled_rows(len(images))
+            if split == "test":
+                return Scenes(images[for_test])
+        num_training = splits.num_for_training(len(rows), num_validation, repr(str(self.path / "train")))
+        return Scenes(images[rows[:num_training] if split == "train" else rows[num_training:]])
+
+    def _images(self, folder: pathlib.Path) -> np.ndarray:
+        """Returns all images of a folder, uint8 [N, H, W, C], and remembers them."""
+        if folder not in self._read:
+            self._read[folder] = _read_folder(folder)
+        return self._read[folder]
+
+
+def _shuffled_rows(num_images: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns which images are for test and which are for training, int [n] each, ascending."""
+    order = np.random.default_rng(_SPLIT_SEED).permutation(num_images)
+    is_test = np.zeros(num_images, bool)
     is_test[order[::_TEST_EVERY]] = True
-    return Scenes(images[is_test if split == "test" else ~is_test])
-
-
-def has_own_splits(path: str | os.PathLike) -> bool:
-    """Whether a folder has subfolders train and test, or one of them, so that nothing is split by chance."""
-    return any((pathlib.Path(path).expanduser() / name).is_dir() for name in _SPLITS)
+    return np.flatnonzero(is_test), np.flatnonzero(~is_test)
 
 
 def _read_folder(folder: pathlib.Path) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Data sets by name: builds a TFDS data set where it is missing and loads it into memory.
+"""Data sets by name: builds a TFDS data set where it is missing and loads its splits into memory.
 
 Contract: nothing is downloaded.  Wrong names end in one line with the choices.
 """
@@ -8,13 +8,16 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import os
+import pathlib
 import sys
+from typing import Any
 
 import gin
 import numpy as np
 
 from asr_tf import checks
-from asr_tf.data.image_folder import load_image_folder
+from asr_tf.data import splits
+from asr_tf.data.image_folder import ImageFolder
 from asr_tf.data.scenes import Scenes
 
 __all__ = ["DataSource", "load_scenes"]
@@ -27,7 +30,6 @@ _BUILDERS = {
     "multi_sprites": ("asr_tf.data.multi_sprites", "MultiSprites"),
 }
 _FOLDER = "image_folder"
-_SPLITS = ("train", "test")
 _BATCH = 1000
 
 
@@ -37,37 +39,162 @@ def load_scenes(
     data_dir: str | os.PathLike | None = None,
     manual_dir: str | os.PathLike | None = None,
     path: str | os.PathLike | None = None,
+    *,
+    num_validation: int = splits.NUM_VALIDATION,
+    with_masks: bool = False,
 ) -> Scenes:
     """Loads a split of a data set, building the data set first where it isn't prepared.
 
     Args:
         name: 'multi_mnist/count13' and the like (builder/configuration), or 'image_folder'.
-        split: 'train' or 'test'.
+        split: 'train', 'validation' or 'test'; validation scenes are cut from the end of the training scenes.
         data_dir: folder of prepared TFDS data sets; None for TFDS's own (~/tensorflow_datasets).
         manual_dir: folder with original files, needed to build multi_mnist and multi_dsprites.
         path: the folder of images, for 'image_folder' only.
+        num_validation: scenes of the validation split; at most a tenth of the scenes for training, at least one.
+        with_masks: whether masks are read too, where there are any: they are as large as a grey image for each object.
 
     Raises:
-        ValueError: an unknown name, configuration or split, or files that are missing or broken.
+        ValueError: an unknown name, configuration or split, too few images, or files that are missing or broken.
     """
-    checks.check_choice("split", split, _SPLITS)
+    checks.check_choice("split", split, splits.SPLITS)
+    return _open(name, data_dir, manual_dir, path).load(split, num_validation, with_masks)
+
+
+@gin.configurable("data")
+@dataclasses.dataclass(frozen=True)
+class DataSource:
+    """Which scenes a run uses; the gin root `data`.
+
+    A source prepares a data set once, and reads each file of an image folder once and keeps its images, however many
+    splits are loaded.
+
+    Attributes:
+        name: as in `load_scenes`.
+        path: folder of images, for 'image_folder'.
+        num_train: use only the first so many training scenes, of those that aren't for validation; None for all.
+        num_test: use only the first so many test scenes; None for all.
+        num_validation: scenes of the validation split, cut from the end of the training scenes; at most a tenth of
+            them, at least one.
+    """
+
+    name: str = gin.REQUIRED
+    path: str | None = None
+    num_train: int | None = None
+    num_test: int | None = None
+    num_validation: int = splits.NUM_VALIDATION
+    # By data_dir and manual_dir.
+    _opened: dict[tuple[Any, Any], ImageFolder | _PreparedSet] = dataclasses.field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+
+    def load(
+        self,
+        split: str,
+        data_dir: str | os.PathLike | None = None,
+        manual_dir: str | os.PathLike | None = None,
+        with_masks: bool = False,
+    ) -> Scenes:
+        """Loads a split ('train', 'validation' or 'test'), see `load_scenes`."""
+        checks.check_choice("split", split, splits.SPLITS)
+        folders = data_dir, manual_dir
+        if folders not in self._opened:
+            self._opened[folders] = _open(self.name, *folders, self.path)
+        scenes = self._opened[folders].load(split, self.num_validation, with_masks)
+        limit = {"train": self.num_train, "test": self.num_test}.get(split)
+        return scenes if limit is None else scenes.take(checks.check_whole(f"data.num_{split}", limit))
+
+    def depends_on_training_images(self, split: str) -> bool:
+        """Whether other images for training would also be another 'validation' or 'test' split.
+
+        It isn't so where a split has a folder of its own, or is drawn from objects of its own.
+        """
+        if self.name == _FOLDER:
+            return not ImageFolder(_needed(self.path)).has_own(split)
+        return split == "validation"
+
+
+class _PreparedSet:
+    """A TFDS data set on disk, which has the splits train and test; the end of train is for validation."""
+
+    def __init__(self, builder: Any) -> None:
+        self._builder = builder
+
+    def load(self, split: str, num_validation: int, with_masks: bool) -> Scenes:
+        """Loads a split, see `load_scenes`."""
+        if split == "test":
+            return self._read("test", with_masks)
+        num_scenes = self._builder.info.splits["train"].num_examples
+        num_training = splits.num_for_training(num_scenes, num_validation, str(self._builder.data_dir))
+        return self._read(f"train[:{num_training}]" if split == "train" else f"train[{num_training}:]", with_masks)
+
+    def _read(self, rows: str, with_masks: bool) -> Scenes:
+        """Reads some rows, such as 'train[:100]'; masks that aren't asked for aren't decoded."""
+        import tensorflow_datasets as tfds
+
+        settings = self._builder.builder_config.settings
+        most, canvas = settings.most_objects, settings.canvas_size
+        # Key on disk: key in `Scenes`, shape of one scene, what stands for an absent object, dtype in `Scenes`.
+        columns: dict[str, tuple[str, list[int], Any, type]] = {
+            "image": ("images", [*canvas, settings.channels], np.uint8(0), np.uint8),
+            "count": ("counts", [], np.int64(0), np.int32),
+            "boxes": ("boxes", [most, 4], np.float32(0), np.float32),
+            "ink_boxes": ("ink_boxes", [most, 4], np.float32(0), np.float32),
+            "labels": ("labels", [most], np.int64(-1), np.int32),
+            "masks": ("masks", [most, *canvas], np.uint8(0), np.uint8),
+        }
+        decoders = {}
+        if not with_masks:
+            decoders["masks"] = tfds.decode.SkipDecoding()  # what comes is the string that is on disk
+            columns["masks"] = ("", [], b"", bytes)
+        dataset = self._builder.as_dataset(
+            split=rows,
+            shuffle_files=False,
+            decoders=decoders,
+            read_config=tfds.ReadConfig(try_autocache=False),  # it is read once
+        )
+        dataset = dataset.padded_batch(
+            _BATCH,
+            padded_shapes={key: shape for key, (_, shape, _, _) in columns.items()},
+            padding_values={key: absent for key, (_, _, absent, _) in columns.items()},
+        )
+        batches = list(dataset.as_numpy_iterator())
+        return Scenes(
+            **{
+                name: np.concatenate([batch[key] for batch in batches]).astype(dtype, copy=False)
+                for key, (name, _, _, dtype) in columns.items()
+                if name
+            }
+        )
+
+
+def _open(
+    name: str,
+    data_dir: str | os.PathLike | None,
+    manual_dir: str | os.PathLike | None,
+    path: str | os.PathLike | None,
+) -> ImageFolder | _PreparedSet:
+    """Returns the data set of a name, prepared, see `load_scenes`."""
     builder_name, _, config = name.partition("/")
     checks.check_choice("data set", builder_name, [*_BUILDERS, _FOLDER])
     if builder_name == _FOLDER:
-        if path is None:
-            raise ValueError("image_folder needs the folder of the images: bind data.path = '/your/folder'.")
-        return load_image_folder(path, split)
-    return _load_prepared(builder_name, config, split, data_dir, manual_dir)
+        return ImageFolder(_needed(path))
+    return _PreparedSet(_prepared_builder(builder_name, config, data_dir, manual_dir))
 
 
-def _load_prepared(
+def _needed(path: str | os.PathLike | None) -> str | os.PathLike:
+    if path is None:
+        raise ValueError("image_folder needs the folder of the images: bind data.path = '/your/folder'.")
+    return path
+
+
+def _prepared_builder(
     builder_name: str,
     config: str,
-    split: str,
     data_dir: str | os.PathLike | None,
     manual_dir: str | os.PathLike | None,
-) -> Scenes:
-    """Loads a split of a TFDS data set, see `load_scenes`."""
+) -> Any:
+    """Returns the TFDS builder of a data set that is prepared, now or before, see `load_scenes`."""
     import tensorflow_datasets as tfds
 
     module, class_name = _BUILDERS[builder_name]
@@ -87,74 +214,18 @@ def _load_prepared(
                 "(for other originals give another data_dir).",
                 file=sys.stderr,
             )
-    else:
-        # One line instead of TFDS's bars, several of which share a terminal badly.
-        tfds.disable_progress_bar()
-        print(f"Preparing {builder_name}/{config} in {builder.data_dir} (once).", file=sys.stderr)
-        try:
-            builder.download_and_prepare(download_config=download_config)
-        except FileExistsError:
-            # Another process has put it there meanwhile, as where two runs start at once.
-            builder = builder_class(data_dir=data_dir, config=config)
-            if not builder.is_prepared():
-                raise
-
-    most_objects = builder.builder_config.settings.most_objects
-    dataset = builder.as_dataset(split=split, shuffle_files=False)
-    dataset = dataset.padded_batch(
-        _BATCH,
-        padded_shapes={
-            "image": builder.info.features["image"].shape,
-            "count": [],
-            "boxes": [most_objects, 4],
-            "ink_boxes": [most_objects, 4],
-            "labels": [most_objects],
-        },
-        padding_values={
-            "image": np.uint8(0),
-            "count": np.int64(0),
-            "boxes": np.float32(0),
-            "ink_boxes": np.float32(0),
-            "labels": np.int64(-1),
-        },
-    )
-    batches = list(dataset.as_numpy_iterator())
-    arrays = {key: np.concatenate([batch[key] for batch in batches]) for key in batches[0]}
-    return Scenes(
-        images=arrays["image"],
-        counts=arrays["count"].astype(np.int32),
-        boxes=arrays["boxes"],
-        ink_boxes=arrays["ink_boxes"],
-        labels=arrays["labels"].astype(np.int32),
-    )
-
-
-@gin.configurable("data")
-@dataclasses.dataclass(frozen=True)
-class DataSource:
-    """Which scenes a run uses; the gin root `data`.
-
-    Attributes:
-        name: as in `load_scenes`.
-        path: folder of images, for 'image_folder'.
-        num_train: use only the first so many training scenes; None for all.
-        num_test: use only the first so many test scenes; None for all.
-    """
-
-    name: str = gin.REQUIRED
-    path: str | None = None
-    num_train: int | None = None
-    num_test: int | None = None
-
-    def load(
-        self,
-        split: str,
-        data_dir: str | os.PathLike | None = None,
-        manual_dir: str | os.PathLike | None = None,
-    ) -> Scenes:
-        """Loads a split ('train' or 'test'), see `load_scenes`."""
-        scenes = load_scenes(self.name, split, data_dir, manual_dir, self.path)
-        limit = self.num_train if split == "train" else self.num_test
-        if limit is None:
-            return scenes
-        return scenes.take(checks.check_whole(f"data.num_{split}", limit))
+        return builder
+    # One line instead of TFDS's bars, several of which share a terminal badly.
+    tfds.disable_progress_bar()
+    folder = pathlib.Path(builder.data_dir)
+    older = sorted(file.parent.name for file in folder.parent.glob("*/dataset_info.json"))
+    no_longer = f"; what is beside it isn't read any more: {', '.join(older)}" if older else ""
+    print(f"Preparing {builder_name}/{config} in {folder} (once){no_longer}.", file=sys.stderr)
+    try:
+        builder.download_and_prepare(download_config=download_config)
+    except FileExistsError:
+        # Another process has put it there meanwhile, as where two runs start at once.
+        builder = builder_class(data_dir=data_dir, config=config)
+        if not builder.is_prepared():
+            raise
+    return builder

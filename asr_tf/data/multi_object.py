@@ -2,7 +2,8 @@
 
 Contract: a builder gives a bank of objects for each split; scenes are synthesized from it with a fixed seed for each
 split and written in that order, so a data set is the same wherever it is built.  The test split's objects are never
-in the training split.
+in the training split.  What is on disk are the splits train and test; `asr_tf.data.loading` cuts the validation split
+from the end of train.
 
 References:
     Xu et al., NeurIPS 2019, arXiv:1906.03923, section 5: 20,000 images a count, 1,000 for test; counts {1, 3},
@@ -15,13 +16,13 @@ import abc
 import dataclasses
 import pathlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
 
 from asr_tf.data.originals import Bank
-from asr_tf.data.synthesis import SceneSettings, synthesize
+from asr_tf.data.synthesis import SceneSettings, synthesize_in_chunks
 
 __all__ = ["MultiObjectBuilder", "SceneConfig", "paper_configs"]
 
@@ -79,10 +80,15 @@ class MultiObjectBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True
 
     Features: `image` uint8 [H, W, C], with C = 3 (RGB) where the settings have colours and C = 1 (grey) elsewhere;
     `count` int64; `boxes` and `ink_boxes` float32 [count, 4], the square crop and the tight rectangle of each object,
-    [ymin, xmin, ymax, xmax] in canvas fractions; `labels` int64 [count].
+    [ymin, xmin, ymax, xmax] in canvas fractions; `labels` int64 [count]; `masks` uint8 [count, H, W], each object's
+    share of each pixel times 255.
     """
 
-    VERSION = tfds.core.Version("1.0.0")
+    VERSION = tfds.core.Version("1.1.0")
+    RELEASE_NOTES: ClassVar[dict[str, str]] = {
+        "1.0.0": "Images, counts, boxes, ink boxes and labels.",
+        "1.1.0": "The same scenes, with the mask of each object.",
+    }
     CLASS_NAMES: tuple[str, ...] = ()
 
     @abc.abstractmethod
@@ -104,6 +110,10 @@ class MultiObjectBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True
                 "ink_boxes": tfds.features.Sequence(tfds.features.BBoxFeature()),
                 "labels": tfds.features.Sequence(
                     tfds.features.ClassLabel(names=list(self.CLASS_NAMES))
+                ),
+                # Nearly all zeros: compressed, they take 0.1 KB (sprites) to 0.4 KB (digits) a scene instead of 5.
+                "masks": tfds.features.Tensor(
+                    shape=(None, *settings.canvas_size), dtype=np.uint8, encoding=tfds.features.Encoding.ZLIB
                 ),
             }
         )
@@ -129,13 +139,11 @@ class MultiObjectBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True
             "train": config.train_scenes_a_count * len(config.settings.counts),
             "test": TEST_SCENES,
         }[split]
-        scenes = synthesize(
-            bank.images, config.settings, num_scenes, _SEEDS[split], labels=bank.labels
-        )
-        for index in range(num_scenes):
-            scene = {key: array[index] for key, array in vars(scenes).items()}
+        chunks = synthesize_in_chunks(bank.images, config.settings, num_scenes, _SEEDS[split], labels=bank.labels)
+        scenes = ({key: array[i] for key, array in vars(chunk).items()} for chunk in chunks for i in range(len(chunk)))
+        for index, scene in enumerate(scenes):
             count = int(scene["counts"])
-            example = {"image": scene["images"], "count": count}
+            example = {"image": scene["images"], "count": count, "masks": scene["masks"][:count]}
             for key in ("boxes", "ink_boxes"):
                 example[key] = [tfds.features.BBox(*box) for box in scene[key][:count].tolist()]
             example["labels"] = scene["labels"][:count].tolist()

@@ -1,7 +1,8 @@
 """Scenes in memory: images and what is known about them.
 
 Contract: images stay uint8 until a batch is made, so 40,000 grey scenes of 50 x 50 pixels take 100 MB, and RGB ones
-300 MB.  What isn't known is None, never a made-up value.
+300 MB.  Masks are as large as a grey image for each object, so they are only loaded where they are asked for.  What
+isn't known is None, never a made-up value.
 """
 
 from __future__ import annotations
@@ -27,9 +28,11 @@ class Scenes:
             present objects come first, absent ones are zero rows; or None.
         ink_boxes: float32 [N, M, 4], the tight rectangle of each object's ink, likewise; or None.
         labels: int32 [N, M], the class of each object, -1 where absent; or None.
+        masks: uint8 [N, M, H, W], each object's share of each pixel (its opacity) times 255, where no share is 0;
+            present objects come first, in the order of the boxes, absent ones are zero; or None.
 
     Raises:
-        TypeError: images that aren't uint8.
+        TypeError: images or masks that aren't uint8.
         ValueError: an array whose shape doesn't fit the images'.
     """
 
@@ -38,6 +41,7 @@ class Scenes:
     boxes: np.ndarray | None = None
     ink_boxes: np.ndarray | None = None
     labels: np.ndarray | None = None
+    masks: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if self.images.dtype != np.uint8:
@@ -57,6 +61,19 @@ class Scenes:
                     f"{name} of scenes must have {rank} axes, {len(self.images)} rows"
                     f"{' and 4 columns' if rank == 3 else ''}, got shape {list(array.shape)}."
                 )
+        self._check_masks()
+
+    def _check_masks(self) -> None:
+        if self.masks is None:
+            return
+        if self.masks.dtype != np.uint8:
+            raise TypeError(f"masks of scenes must be uint8, got dtype {self.masks.dtype}.")
+        height, width = self.canvas_size
+        if self.masks.ndim != 4 or len(self.masks) != len(self) or self.masks.shape[2:] != (height, width):
+            raise ValueError(
+                f"masks of scenes must have shape [{len(self)}, M, {height}, {width}], as many rows as there are "
+                f"images and their height and width, got {list(self.masks.shape)}."
+            )
 
     def __len__(self) -> int:
         return len(self.images)

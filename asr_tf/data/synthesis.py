@@ -7,7 +7,7 @@ How a scene is made: its count is dealt out so that all counts are equally frequ
 drawn uniformly; then each object in turn takes a place drawn uniformly from the places that are still free.  When one
 finds none, all objects of the scene start afresh *with the same objects*, so crowded scenes don't drift towards small
 ones.  Starts are bounded; then a ValueError says what didn't fit.  Colours, where there are any, are drawn last, so RGB
-scenes have the counts, objects and places of the grey scenes of the same seed.
+scenes have the counts, objects and places of the grey scenes of the same seed.  Masks take nothing from the seed.
 
 Speed: occupied pixels are bits of 64-bit words, so testing a place costs one shift and one AND a row, for many scenes
 and many places at once.
@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -28,7 +29,7 @@ from asr_tf import checks
 from asr_tf.data.objects import Crops, crop_to_ink, transform
 from asr_tf.data.scenes import Scenes
 
-__all__ = ["SceneSettings", "synthesize"]
+__all__ = ["SceneSettings", "synthesize", "synthesize_in_chunks"]
 
 PLACEMENTS = ("pixels", "boxes")
 
@@ -88,9 +89,7 @@ class SceneSettings:
         checks.check_range("margin_px", self.margin_px, 0, min(self.canvas_size) // 2)
         for colour in self.colours:
             if len(colour) != 3 or not all(0.0 <= part <= 1.0 for part in colour) or not any(colour):
-                raise ValueError(
-                    f"colours must each be (red, green, blue) in [0, 1] and not black, got {colour!r}."
-                )
+                raise ValueError(f"colours must each be (red, green, blue) in [0, 1] and not black, got {colour!r}.")
 
     @property
     def most_objects(self) -> int:
@@ -108,7 +107,7 @@ class SceneSettings:
         return self.scale_range == (1.0, 1.0) and self.rotation_range == (0.0, 0.0)
 
 
-class _Masks(NamedTuple):
+class _Footprints(NamedTuple):
     """What an object occupies, one 64-bit word a row; bit c is column c.
 
     Attributes:
@@ -141,17 +140,42 @@ def synthesize(
         num_workers: threads; has no influence on the result.
 
     Returns:
-        `Scenes` with images [N, H, W, C], counts, boxes, ink_boxes and, if `labels` was given, labels; C is 3 where
-        the settings have colours and 1 elsewhere, M is the largest of the counts.
+        `Scenes` with images [N, H, W, C], counts, boxes, ink_boxes, masks [N, M, H, W] and, if `labels` was given,
+        labels; C is 3 where the settings have colours and 1 elsewhere, M is the largest of the counts.  Masks are by
+        far the largest: M times the bytes of grey images.
 
     Raises:
         ValueError: no objects, an object without ink or wider than 64 px, or scenes that can't be placed.
     """
+    chunks = list(synthesize_in_chunks(objects, settings, num_scenes, seed, labels=labels, num_workers=num_workers))
+    known = [key for key, array in vars(chunks[0]).items() if array is not None]
+    return Scenes(**{key: np.concatenate([getattr(chunk, key) for chunk in chunks]) for key in known})
+
+
+def synthesize_in_chunks(
+    objects: np.ndarray,
+    settings: SceneSettings,
+    num_scenes: int,
+    seed: int,
+    *,
+    labels: np.ndarray | None = None,
+    num_workers: int = 1,
+) -> Iterator[Scenes]:
+    """Makes the same scenes as `synthesize`, a few hundred at a time, so that they needn't all be in memory.
+
+    Args:
+        objects, settings, num_scenes, seed, labels: as in `synthesize`.
+        num_workers: threads; with more than one, chunks are made ahead of the caller.
+
+    Returns:
+        An iterator over `Scenes`, whose concatenation is what `synthesize` returns.
+
+    Raises:
+        ValueError: as `synthesize`; that scenes can't be placed is only told by the iterator.
+    """
     objects = np.asarray(objects)
     if objects.ndim != 3 or not len(objects) or objects.dtype != np.uint8:
-        raise ValueError(
-            f"objects must be a non-empty uint8 array [K, h, w], got {objects.dtype} {list(objects.shape)}."
-        )
+        raise ValueError(f"objects must be a non-empty uint8 array [K, h, w], got {objects.dtype} {[*objects.shape]}.")
     if labels is not None and np.shape(labels) != (len(objects),):
         raise ValueError(f"labels must have shape [{len(objects)}], got {list(np.shape(labels))}.")
     checks.check_positive("num_scenes", num_scenes)
@@ -163,33 +187,28 @@ def synthesize(
     counts = np.random.default_rng(deal_seed).permutation(counts)
     crops = crop_to_ink(objects)
 
-    def make_chunk(chunk: int) -> tuple[Scenes, np.ndarray]:
+    def make_chunk(chunk: int) -> Scenes:
         rows = slice(chunk * _CHUNK_SCENES, (chunk + 1) * _CHUNK_SCENES)
-        return _make_chunk(crops, settings, counts[rows], np.random.default_rng(chunk_seeds[chunk]))
+        return _make_chunk(crops, settings, counts[rows], labels, np.random.default_rng(chunk_seeds[chunk]))
 
-    if num_workers == 1:
-        chunks = [make_chunk(chunk) for chunk in range(num_chunks)]
-    else:
-        # Threads, not processes: NumPy lets go of the interpreter in its loops, and forking a process that holds
-        # TensorFlow's threads can hang.
-        with concurrent.futures.ThreadPoolExecutor(num_workers) as pool:
-            chunks = list(pool.map(make_chunk, range(num_chunks)))
+    return map(make_chunk, range(num_chunks)) if num_workers == 1 else _in_threads(make_chunk, num_chunks, num_workers)
 
-    chosen = np.concatenate([chosen for _, chosen in chunks])  # [N, M] rows of the bank, -1 where absent
-    return Scenes(
-        images=np.concatenate([scenes.images for scenes, _ in chunks]),
-        counts=counts,
-        boxes=np.concatenate([scenes.boxes for scenes, _ in chunks]),
-        ink_boxes=np.concatenate([scenes.ink_boxes for scenes, _ in chunks]),
-        labels=None
-        if labels is None
-        else np.where(chosen >= 0, np.asarray(labels)[chosen], -1).astype(np.int32),
-    )
+
+def _in_threads(make_chunk: Callable[[int], Scenes], num_chunks: int, num_workers: int) -> Iterator[Scenes]:
+    """Yields the chunks in their order while threads make them."""
+    # Threads, not processes: NumPy lets go of the interpreter in its loops, and forking a process that holds
+    # TensorFlow's threads can hang.
+    with concurrent.futures.ThreadPoolExecutor(num_workers) as pool:
+        yield from pool.map(make_chunk, range(num_chunks))
 
 
 def _make_chunk(
-    bank: Crops, settings: SceneSettings, counts: np.ndarray, rng: np.random.Generator
-) -> tuple[Scenes, np.ndarray]:
+    bank: Crops,
+    settings: SceneSettings,
+    counts: np.ndarray,
+    labels: np.ndarray | None,
+    rng: np.random.Generator,
+) -> Scenes:
     """Makes the scenes of one chunk: draws objects, places them, paints them."""
     present = np.arange(settings.most_objects) < counts[:, None]  # [A, M]
     scene_of, slot_of = np.nonzero(present)  # one entry an object, scene by scene
@@ -207,12 +226,19 @@ def _make_chunk(
 
     height, width = settings.canvas_size
     images = np.zeros((len(counts), height, width, settings.channels), np.uint8)
+    masks = np.zeros((*present.shape, height, width), np.uint8)
     which, row, column = np.nonzero(crops.images)
-    ink = crops.images[which, row, column, None]  # [ink pixels, 1]
+    ink = crops.images[which, row, column]  # [ink pixels]
+    # Flat places of the pixels: one index is quicker than one an axis.  A scene has one image, and a mask a slot.
+    first = (scene_of * height + corners[:, 0]) * width + corners[:, 1]
+    pixels = first[which] + row * width + column
+    more_masks = scene_of * (settings.most_objects - 1) + slot_of  # before the object's, than images before its scene's
+    masks.reshape(-1)[pixels + (more_masks * height * width)[which]] = ink
+    values = ink[:, None]
     if settings.colours:
         colours = np.asarray(settings.colours, np.float64)[rng.integers(len(settings.colours), size=num_objects)]
-        ink = _coloured(ink, colours[which])
-    images[scene_of[which], corners[which, 0] + row, corners[which, 1] + column] = ink
+        values = _coloured(values, colours[which])
+    images.reshape(-1, settings.channels)[pixels] = values
 
     canvas = np.array([height, width, height, width], np.float64)
     boxes = np.zeros((*present.shape, 4), np.float32)
@@ -221,9 +247,11 @@ def _make_chunk(
     squares = np.stack([crops.sides * 0, crops.sides * 0, crops.sides, crops.sides], axis=1)
     boxes[scene_of, slot_of] = (origin + squares) / canvas
     ink_boxes[scene_of, slot_of] = (origin + crops.ink) / canvas
-    bank_rows = np.full(present.shape, -1)
-    bank_rows[present] = chosen
-    return Scenes(images, counts, boxes, ink_boxes), bank_rows
+    classes = None
+    if labels is not None:
+        classes = np.full(present.shape, -1, np.int32)
+        classes[present] = np.asarray(labels)[chosen]
+    return Scenes(images, counts, boxes, ink_boxes, classes, masks)
 
 
 def _coloured(ink: np.ndarray, colours: np.ndarray) -> np.ndarray:
@@ -248,14 +276,12 @@ def _bits(pixels: np.ndarray) -> np.ndarray:
     return np.where(pixels, weights, np.uint64(0)).sum(axis=-1, dtype=np.uint64)
 
 
-def _masks(crops: Crops, settings: SceneSettings) -> _Masks:
+def _footprints(crops: Crops, settings: SceneSettings) -> _Footprints:
     """Returns what each object occupies and what must stay free for it."""
     side = crops.images.shape[1]
     gap = settings.gap_px
     if side + 2 * gap > _WORD_BITS:
-        raise ValueError(
-            f"objects may be at most {_WORD_BITS - 2 * gap} px wide at gap_px={gap}, got {side} px."
-        )
+        raise ValueError(f"objects may be at most {_WORD_BITS - 2 * gap} px wide at gap_px={gap}, got {side} px.")
     if settings.placement == "pixels":
         own = _bits(crops.images > 0)
     else:
@@ -267,7 +293,7 @@ def _masks(crops: Crops, settings: SceneSettings) -> _Masks:
     kept_free = np.zeros((len(own), side + 2 * gap), np.uint64)
     for shift in range(2 * gap + 1):
         kept_free[:, shift : shift + side] |= wide
-    return _Masks(own, kept_free)
+    return _Footprints(own, kept_free)
 
 
 def _place(
@@ -312,10 +338,10 @@ def _place(
     needed = np.where(table >= 0, areas[table], 0).sum(axis=1)
     if needed.max() > height * width:
         raise _no_room(settings, int(counts.max()), f"they cover {needed.max()} px")
-    masks = _masks(crops, settings)
+    footprints = _footprints(crops, settings)
 
-    own_rows = np.arange(masks.own.shape[1])
-    kept_rows = np.arange(masks.kept_free.shape[1])
+    own_rows = np.arange(footprints.own.shape[1])
+    kept_rows = np.arange(footprints.kept_free.shape[1])
     # Two spare words a row and some spare rows, so that reading past the edge needs no test.
     num_words = (width + 2 * gap) // _WORD_BITS + 2
     occupied = np.zeros((len(counts), height + 2 * gap + len(kept_rows), num_words), np.uint64)
@@ -333,7 +359,7 @@ def _place(
         # A shift by 64 isn't defined, hence the two steps of the upper word.
         seen = occupied[(*where, word)] >> bit
         seen |= (occupied[(*where, word + 1)] << np.uint64(1)) << (np.uint64(63) - bit)
-        is_free = ~(seen & masks.kept_free[moving][:, None]).any(axis=-1)
+        is_free = ~(seen & footprints.kept_free[moving][:, None]).any(axis=-1)
 
         found = is_free.any(axis=1)
         first = is_free.argmax(axis=1)
@@ -342,8 +368,8 @@ def _place(
         word, bit = np.divmod(corners[rows, 1, None] + gap, _WORD_BITS)
         bit = bit.astype(np.uint64)
         where = (scenes[:, None], corners[rows, 0, None] + gap + own_rows)
-        occupied[(*where, word)] |= masks.own[rows] << bit
-        occupied[(*where, word + 1)] |= (masks.own[rows] >> np.uint64(1)) >> (np.uint64(63) - bit)
+        occupied[(*where, word)] |= footprints.own[rows] << bit
+        occupied[(*where, word + 1)] |= (footprints.own[rows] >> np.uint64(1)) >> (np.uint64(63) - bit)
         placed[scenes] += 1
         rounds[scenes] = 0
 

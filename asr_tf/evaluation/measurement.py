@@ -24,7 +24,7 @@ __all__ = ["measure", "validation_metrics"]
 
 _OF_IMAGES = ("reconstruction", "images")
 _OF_OBJECTS = ("count", "count_probs", "boxes", "scores", "masks", "ink_boxes")
-_OF_WINDOWS = ("shift_loc", "shift_stddev", "scale_loc", "scale_stddev")
+_OF_WINDOWS = ("shift_loc", "shift_log_scale", "scale_loc", "scale_log_scale")
 
 
 def measure(
@@ -134,10 +134,12 @@ def _batches(images: np.ndarray, batch_size: int) -> Iterator[tuple[np.ndarray, 
 def _infer(model: Any, scenes: Scenes, batch_size: int) -> dict[str, np.ndarray]:
     chunks = []
     options = {"with_objects": True} if model.finds_objects else {}
+    locate = tf.function(model.recognition.locate) if model.finds_objects else None
     for batch, wanted in _batches(scenes.images, batch_size):
         outputs = dict(model.infer(batch, **options))
-        if model.finds_objects and scenes.boxes is not None:
-            outputs |= model.window_posterior(batch)
+        if locate is not None and scenes.boxes is not None:
+            posterior, _ = locate(batch)
+            outputs |= {name: getattr(posterior, name) for name in _OF_WINDOWS}
         if scenes.masks is None:
             outputs.pop("masks", None)
         outputs = {name: np.asarray(value)[:wanted] for name, value in outputs.items()}
@@ -248,8 +250,8 @@ def _box_coverage(inferred: Mapping[str, np.ndarray], scenes: Scenes) -> dict[st
     report: dict[str, list[float]] = {"level": list(calibration.LEVELS)}
     latents = zip(("shift", "scale"), calibration.window_latents(true, scenes.canvas_size), strict=True)
     for name, latent in latents:
-        loc, stddev = (inferred[f"{name}_{part}"][scene, step] for part in ("loc", "stddev"))
-        report[name] = calibration.coverage(((latent - loc) / stddev).ravel())
+        loc, log_scale = (inferred[f"{name}_{part}"][scene, step] for part in ("loc", "log_scale"))
+        report[name] = calibration.coverage(((latent - loc) / np.exp(log_scale)).ravel())
     return report
 
 

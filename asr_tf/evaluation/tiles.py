@@ -178,7 +178,7 @@ def mask_tiles(masks: Any, zoom: int | None = None) -> np.ndarray:
         uint8 [N, h, w, 3].
     """
     masks = np.asarray(masks, np.float32)
-    colours = np.resize(np.float32(STEP_COLOURS) / 255.0, (masks.shape[1], 3))
+    colours = np.resize(np.array(STEP_COLOURS, np.float32) / 255.0, (int(masks.shape[1]), 3))
     return scene_tiles(np.einsum("nthwi,tc->nhwc", masks, colours), zoom=zoom)
 
 

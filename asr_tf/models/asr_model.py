@@ -35,11 +35,11 @@ from asr_tf.distributions import (
     code_of_count,
     scene_posterior,
 )
-from asr_tf.imaging.composition import Composition, Drawn, Sum
+from asr_tf.imaging.composition import Composition, Sum
 from asr_tf.imaging.observation import BernoulliPixels, Observation
-from asr_tf.imaging.windows import write_boxes
 from asr_tf.models import bound, parts
 from asr_tf.models.bound_model import BoundModel, initial_weights_from
+from asr_tf.models.renderer import Renderer
 from asr_tf.networks.contracts import (
     Background,
     LatentNoise,
@@ -50,7 +50,7 @@ from asr_tf.networks.contracts import (
 from asr_tf.networks.decoder import MLPDecoder
 from asr_tf.networks.prior import AutoregressivePrior
 from asr_tf.networks.recognition import LSTMRecognition
-from asr_tf.scene import ObjectiveTerms, SceneLatents, SceneSpec, window_boxes
+from asr_tf.scene import ObjectiveTerms, SceneSpec, window_boxes
 
 __all__ = ["ASRModel"]
 
@@ -153,6 +153,7 @@ class ASRModel(BoundModel):
         with initial_weights_from(seed):
             for role in parts.PARTS:
                 parts.build_part(f"ASRModel.{role}", getattr(self, role), self.spec)
+        self.renderer = Renderer(self.decoder, self.spec)
         fields = [name for name in ObjectiveTerms._fields if name != "kl_background" or background is not None]
         self._prepare_training(fields, constraints, clipnorm)
         self.built = True
@@ -187,10 +188,6 @@ class ASRModel(BoundModel):
         """See `BoundModel.draw_noise`."""
         return LatentNoise.draw(batch_size, self.spec, seed, algorithm)
 
-    def _decode(self, what: tf.Tensor) -> Drawn:
-        """Objects [N, G, G, ...] of appearances [N, Z]."""
-        return parts.checked_objects(self.decoder(what), self.spec)
-
     def _infer_background(
         self, images: tf.Tensor, seed: tf.Tensor | None = None
     ) -> tuple[tf.Tensor | None, tf.Tensor | None]:
@@ -198,16 +195,6 @@ class ASRModel(BoundModel):
         if self.background is None:
             return None, None
         return parts.checked_background(self.background(images, seed), self.spec)
-
-    def _draw(self, latents: SceneLatents) -> tuple[Drawn, tf.Tensor, Drawn]:
-        """What each step draws in its window [B, T, G, G, ...]; the windows as boxes [B, T, 4]; and on the canvas."""
-        flat = self._decode(tf.reshape(latents.what, [-1, self.spec.what_size]))
-        objects = flat.map(lambda x: tf.reshape(x, [-1, self.num_steps, *x.shape[1:]]))
-        boxes = self._boxes(latents)
-        return objects, boxes, objects.map(lambda x: write_boxes(x, boxes, self.canvas_size))
-
-    def _boxes(self, latents: SceneLatents) -> tf.Tensor:
-        return window_boxes(tf.tanh(latents.shift_latent), tf.sigmoid(latents.scale_latent), self.canvas_size)
 
     def score(
         self, images: tf.Tensor, noise: LatentNoise, seed: tf.Tensor, training: bool
@@ -217,7 +204,7 @@ class ASRModel(BoundModel):
         latents = recognized.latents
         posterior = scene_posterior(recognized.posterior)
         prior = self.prior.distribution(self.step).given(latents)
-        objects, boxes, drawn = self._draw(latents)
+        objects, boxes, drawn = self.renderer.draw(latents)
         background, kl_background = self._infer_background(images, seed)
         if training and self.estimator == "concrete":
             relaxed = RelaxedPresenceCode(self.temperature, posterior.presence.logits).sample(seed=seed)
@@ -283,7 +270,7 @@ class ASRModel(BoundModel):
         glimpses = fast.read_windows(images, steps.scenes(), shift, scale, self.spec.glimpse_size)
         what, _ = self.recognition.describe(glimpses)
         boxes = window_boxes(shift, scale, self.canvas_size)
-        drawn = self._decode(what).map(lambda x: steps.put(fast.write_boxes(x, boxes, self.canvas_size)))
+        drawn = self.renderer.in_boxes(what, boxes).map(steps.put)
         background = self._infer_background(images)[0]
         return {
             "count": count,
@@ -295,31 +282,6 @@ class ASRModel(BoundModel):
             "masks": self.composition.masks(drawn, presence),
             "reconstruction": self.composition.canvas(drawn, presence, background),
             "objects": drawn.colour,
-        }
-
-    def window_posterior(self, images: Any) -> dict[str, tf.Tensor]:
-        """How sure the model is of where objects are: a normal over each latent of each step's window.
-
-        Args:
-            images: as of `infer`.
-
-        Returns:
-            Mean and standard deviation: `shift_loc` and `shift_stddev` float32 [B, T, 2], (x, y); `scale_loc` and
-            `scale_stddev` [B, T, 1]; see `asr_tf.scene.SceneLatents`.
-
-        Raises:
-            ValueError, TypeError: as of `infer`.
-        """
-        return self._window_posterior(self._checked(images))
-
-    @fast.graph
-    def _window_posterior(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        posterior, _ = parts.checked_located(self.recognition.locate(images), self.spec)
-        return {
-            "shift_loc": posterior.shift_loc,
-            "shift_stddev": tf.exp(posterior.shift_log_scale),
-            "scale_loc": posterior.scale_loc,
-            "scale_stddev": tf.exp(posterior.scale_log_scale),
         }
 
     def render(
@@ -338,13 +300,7 @@ class ASRModel(BoundModel):
         Returns:
             float32 [B, H, W, C] in [0, 1].
         """
-        return self.composition.canvas(self._draw_present(what, boxes, presence), presence, background)
-
-    def _draw_present(self, what: tf.Tensor, boxes: tf.Tensor, presence: tf.Tensor) -> Drawn:
-        """Objects on canvases [B, T, H, W, ...], zeros for absent ones; arguments as of `render`."""
-        steps = fast.present_steps(presence)
-        objects, places = self._decode(steps.take(what)), steps.take(boxes)
-        return objects.map(lambda x: steps.put(fast.write_boxes(x, places, self.canvas_size)))
+        return self.composition.canvas(self.renderer.draw_present(what, boxes, presence), presence, background)
 
     def sample(
         self, num_samples: Any, seed: Any, num_objects: Any = -1, with_masks: bool = False
@@ -387,9 +343,9 @@ class ASRModel(BoundModel):
         latents = scenes.sample_given_count(tf.fill([num_samples], num_objects), scenes_seed)
         presence = latents.presence
         present = presence[..., tf.newaxis]
-        boxes, what = present * self._boxes(latents), present * latents.what
+        boxes, what = present * self.renderer.boxes(latents), present * latents.what
         background = None if self.background is None else self.background.sample(num_samples, background_seed)
-        drawn = self._draw_present(what, boxes, presence)
+        drawn = self.renderer.draw_present(what, boxes, presence)
         return {
             "images": self.composition.canvas(drawn, presence, background),
             "count": tf.cast(tf.reduce_sum(presence, axis=-1), tf.int32),
@@ -432,7 +388,7 @@ class ASRModel(BoundModel):
             noise = self.draw_noise(tf.shape(images)[0], particles_seed + tf.stack([0, k]))
             recognized = parts.checked_recognized(self.recognition(images, noise), self.spec)
             latents = recognized.latents
-            _, _, drawn = self._draw(latents)
+            _, _, drawn = self.renderer.draw(latents)
             observations = self.observation(self.composition.canvases(drawn, background))
             posterior = scene_posterior(recognized.posterior)
             weight = bound.log_weights(images, posterior, scenes.given(latents), latents, observations)

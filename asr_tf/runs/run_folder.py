@@ -8,6 +8,7 @@ Layout:
     logs/           TensorBoard
     metrics.jsonl   one line a report
     figures/, samples/, report.json    written by the evaluation and the sampler
+    figures_validation/, report_validation.json    likewise, of the validation split
 
 Contract: nothing of an earlier run is overwritten unless it is the same run; damaged checkpoints are passed over
 with a warning as long as an intact one is left.
@@ -39,7 +40,7 @@ from asr_tf.version import __version__
 __all__ = ["FORMAT", "Checkpoints", "RunFolder", "RunFolderError", "restore_model"]
 
 
-FORMAT = 2
+FORMAT = 3
 """Of what a run's folder holds: it changes where a version can't read the runs of the one before."""
 
 # Settings that don't make a run another one: flags decide, or the images' fingerprint, or training doesn't use them.
@@ -55,8 +56,8 @@ class RunFolder:
 
     Attributes:
         path: the folder.
-        config, info, metrics, report: files.
-        checkpoints, logs, figures, samples: folders.
+        config, info, metrics, report: files; the report is of the test split.
+        checkpoints, logs, figures, samples: folders; figures likewise.
     """
 
     def __init__(self, workdir: str | os.PathLike[str]) -> None:
@@ -74,6 +75,12 @@ class RunFolder:
         self.logs = self.path / "logs"
         self.figures = self.path / "figures"
         self.samples = self.path / "samples"
+
+    def evaluation(self, split: str) -> tuple[pathlib.Path, pathlib.Path]:
+        """The report's file and the folder of the figures of a split, "validation" or "test"."""
+        if split == "test":
+            return self.report, self.figures
+        return self.path / f"report_{split}.json", self.path / f"figures_{split}"
 
     def check_writable(self) -> None:
         """Creates the folder and writes a probe, so that a run doesn't fail at its first checkpoint.
@@ -200,18 +207,18 @@ class RunFolder:
 
         Args:
             canvas_size: (H, W) in pixels.
-            fingerprint: of the training split, see `Scenes.fingerprint`.
+            fingerprint: of what is trained on and held out, see `asr_tf.data.training_fingerprint`.
 
         Raises:
-            RunFolderError: the images are others, and with them the split into training and test.
+            RunFolderError: the images are others, and with them the splits.
         """
         info = self.read_info() if any(self.checkpoints.glob("*.index")) else {}
         size, images = info.get("canvas_size", canvas_size), info.get("images", fingerprint)
         if (*size, images) != (*canvas_size, fingerprint):
             raise RunFolderError(
                 f"the run in {self.path} began with other images for training: {images} of {size[0]} x {size[1]} "
-                f"pixels, now {fingerprint} of {canvas_size[0]} x {canvas_size[1]}; what is for test may have been "
-                "trained on. Bring back the images as they were, or train in another --workdir."
+                f"pixels, now {fingerprint} of {canvas_size[0]} x {canvas_size[1]}; what is for validation or test "
+                "may have been trained on. Bring back the images as they were, or train in another --workdir."
             )
 
     def append_metrics(self, row: Mapping[str, float]) -> None:

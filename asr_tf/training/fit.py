@@ -3,6 +3,7 @@
 Contract: the same call on the same folder goes on from the newest intact checkpoint with the same weights,
 optimizer state, batches and random numbers as if it had never stopped; a run that has spent its budget is left as
 it is.  What a run may spend is a number of optimizer updates or minutes of training; the learning rate follows.
+The reports look at validation scenes; the test split isn't read.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from asr_tf import checks
-from asr_tf.data import DataSource, Scenes, training_dataset
+from asr_tf.data import DataSource, Scenes, training_dataset, training_fingerprint
 from asr_tf.evaluation import tiles
 from asr_tf.models import build_model
 from asr_tf.runs import configuration, run_folder
@@ -77,20 +78,22 @@ def train(
         images_every_reports: a picture for TensorBoard every that many reports; 0 for none.
         checkpoint_every_minutes: of wall time; also saved at the end and on interruption.
         checkpoints_to_keep: older ones are deleted.
-        validation_size: training images held out for the reports, the last ones; a tenth of all at most.
+        validation_size: images that the reports look at, the first ones of the validation split.
         max_skipped_in_a_row: non-finite steps in a row that end the run.
 
     Returns:
         The contents of run.json; `last_report` holds the last line of metrics.jsonl.
 
     Raises:
-        ValueError: an argument out of range, a folder that can't be written or belongs to another run
-            (`RunFolderError`), or steps that stay non-finite (`TrainingDiverged`).
+        ValueError: an argument out of range, too few images, a folder that can't be written or belongs to another
+            run (`RunFolderError`), or steps that stay non-finite (`TrainingDiverged`).
     """
     checks.check_range("seed", seed, 0, 2**31 - 1)
     checks.check_range("train.adam_beta_2", adam_beta_2, 0.0, 1.0 - 1e-6)
     checks.check_whole("train.max_skipped_in_a_row", max_skipped_in_a_row)
     checks.check_whole("train.checkpoints_to_keep", checkpoints_to_keep)
+    checks.check_whole("train.batch_size", batch_size)
+    checks.check_whole("train.validation_size", validation_size)
     budget = TrainingBudget(num_steps, None if max_minutes is None else 60.0 * max_minutes)
     rate = LearningRate(peak_learning_rate, warmup_steps, final_learning_rate_fraction)
     execution, report_steps = _steps(num_steps, max_minutes, steps_per_execution, steps_per_report)
@@ -99,14 +102,15 @@ def train(
     )
     folder = RunFolder(workdir)
     with folder.only_one():
-        scenes = DataSource().load("train", data_dir, manual_dir)
-        training_scenes, held_out = _split(scenes, validation_size, batch_size)
-        _check_canvas(training_scenes)
+        scenes, validation_scenes = _load(data_dir, manual_dir)
+        _check_canvas(scenes)
+        fingerprint = training_fingerprint(scenes, validation_scenes)
+        held_out = validation_scenes.take(validation_size)
         model = build_model(canvas_size=scenes.canvas_size, channels=scenes.channels, seed=seed)
         flags = {"seed": seed, "max_minutes": max_minutes}
         config = configuration.merged_config()
         folder.check_same_run(config, flags)
-        folder.check_same_images(scenes.canvas_size, scenes.fingerprint())
+        folder.check_same_images(scenes.canvas_size, fingerprint)
 
         model.compile(
             optimizer=keras.optimizers.Adam(peak_learning_rate, beta_2=adam_beta_2),
@@ -131,8 +135,8 @@ def train(
             "canvas_size": list(scenes.canvas_size),
             "channels": scenes.channels,
             "batch_size": batch_size,
-            "images": scenes.fingerprint(),
-            "num_training_images": len(training_scenes),
+            "images": fingerprint,
+            "num_training_images": len(scenes),
             "module_folders": configuration.imported_module_folders(),
             "format": run_folder.FORMAT,
             "versions": _versions(),
@@ -159,7 +163,7 @@ def train(
         saver = callbacks.CheckpointSaver(state, checkpoints, checkpoint_every_minutes, write_info)
         try:
             model.fit(
-                training_dataset(training_scenes, batch_size, seed, start_step=state.steps_done),
+                training_dataset(scenes, batch_size, seed, start_step=state.steps_done),
                 epochs=_epochs(budget, state.steps_done, report_steps),
                 steps_per_epoch=report_steps,
                 shuffle=False,  # the data set has its own order
@@ -224,18 +228,25 @@ def _epochs(budget: TrainingBudget, step: int, per_report: int) -> int:
     return max(1, math.ceil((budget.num_steps - step) / per_report))
 
 
-def _split(scenes: Scenes, validation_size: int, batch_size: int) -> tuple[Scenes, Scenes]:
-    """Training scenes, and the last ones, held out for the reports: a tenth of all scenes at most.
+def _load(data_dir: str | None, manual_dir: str | None) -> tuple[Scenes, Scenes]:
+    """The training scenes and the validation scenes, of one size and alike grey or RGB.
 
     Raises:
-        ValueError: too few scenes for both.
+        ValueError: too few images, or files that are missing or broken.
     """
-    checks.check_whole("train.batch_size", batch_size)
-    checks.check_whole("train.validation_size", validation_size)
-    if len(scenes) < 2:
-        raise ValueError(f"training needs at least 2 images (one is held out), got {len(scenes)}.")
-    num_training = len(scenes) - min(validation_size, max(1, len(scenes) // 10))
-    return scenes.take(num_training), scenes.select(slice(num_training, None))
+    source = DataSource()  # which keeps the images of a folder, and goes with the end of this function
+    training, validation = (source.load(split, data_dir, manual_dir) for split in ("train", "validation"))
+    if training.images.shape[1:] != validation.images.shape[1:]:
+        raise ValueError(
+            f"validation images must be like those for training, {_kind(training)}, got {_kind(validation)}."
+        )
+    return training, validation
+
+
+def _kind(scenes: Scenes) -> str:
+    """Size and colour of the images, for messages."""
+    height, width = scenes.canvas_size
+    return f"{height} x {width} px (height x width) and {checks.CHANNELS[scenes.channels]}"
 
 
 def _check_canvas(scenes: Scenes) -> None:

@@ -5,7 +5,14 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from asr_tf.data.image_folder import load_image_folder
+from asr_tf.data.image_folder import ImageFolder
+
+
+def load_image_folder(path, split, **options):
+    return ImageFolder(path).load(split, **options)
+
+
+SPLITS = ("train", "validation", "test")
 
 
 def _png(path, pixels):
@@ -17,8 +24,9 @@ def _grey(value, height=6, width=8):
 
 
 def test_png_and_npy_side_by_side(tmp_path):
-    for split in ("train", "test"):
+    for split in ("train", "validation", "test"):
         (tmp_path / split).mkdir()
+    np.save(tmp_path / "validation" / "v.npy", _grey(8))
     _png(tmp_path / "train" / "b.png", _grey(7))
     np.save(tmp_path / "train" / "a.npy", _grey(3))
     np.save(tmp_path / "train" / "c.npy", np.stack([_grey(10), _grey(11)]))
@@ -32,7 +40,7 @@ def test_png_and_npy_side_by_side(tmp_path):
     assert train.canvas_size == (6, 8)
     assert train.images[:, 0, 0, 0].tolist() == [3, 7, 10, 11, 128, 200, 255]
     assert test.images[:, 0, 0, 0].tolist() == [9]
-    assert train.counts is train.boxes is train.ink_boxes is train.labels is None
+    assert train.counts is train.boxes is train.ink_boxes is train.labels is train.masks is None
 
 
 def _random(*shape, seed=0):
@@ -54,9 +62,9 @@ def _write_deep_png(path, pixels):
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_folder_of_png_files_gives_the_exact_arrays(tmp_path, channels):
-    for split in ("train", "test"):
+    for split in SPLITS:
         (tmp_path / split).mkdir()
-    for split, seed in (("train", 0), ("test", 1)):
+    for seed, split in enumerate(SPLITS):
         images = _random(5, 6, 8, channels, seed=seed)
         for index, image in enumerate(images):
             _png(tmp_path / split / f"{index}.png", image[..., 0] if channels == 1 else image)
@@ -73,7 +81,7 @@ def test_npy_files_of_rgb_images(tmp_path):
     np.save(tmp_path / "c.npy", images[3] / 255.0)
     _png(tmp_path / "d.png", images[4])
     np.save(tmp_path / "e.npy", np.asfortranarray(images[5:6]))
-    loaded = [load_image_folder(tmp_path, split).images for split in ("train", "test")]
+    loaded = [load_image_folder(tmp_path, split).images for split in SPLITS]
     assert sorted(map(bytes, np.concatenate(loaded))) == sorted(map(bytes, images))
 
 
@@ -81,7 +89,7 @@ def test_npy_files_of_rgb_images(tmp_path):
 def test_axes_that_are_small_are_no_colours(tmp_path, shape):
     """With an axis N and C nothing is guessed; a last axis of 1 is C, and one of 2 is width."""
     array = _random(*shape)
-    for split in ("train", "test"):
+    for split in SPLITS:
         (tmp_path / split).mkdir()
         np.save(tmp_path / split / "a.npy", array)
     wanted = {(8, 3, 1): (1, 8, 3, 1), (5, 8, 2): (5, 8, 2, 1)}.get(shape, shape)
@@ -111,18 +119,49 @@ def test_home_is_known(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "mine").mkdir()
     np.save(tmp_path / "mine" / "all.npy", np.full((5, 2, 2), 9, np.uint8))
-    assert len(load_image_folder("~/mine", "train")) == 4
+    assert [len(load_image_folder("~/mine", split)) for split in SPLITS] == [3, 1, 1]
 
 
 def test_one_folder_is_split_in_ten(tmp_path):
     images = np.arange(95, dtype=np.uint8)[:, None, None] * np.ones((1, 2, 2), np.uint8)
     np.save(tmp_path / "all.npy", images)
-    train, test = (load_image_folder(tmp_path, split).images[:, 0, 0, 0] for split in ("train", "test"))
-    assert (len(train), len(test)) == (85, 10)
-    assert sorted([*train, *test]) == list(range(95))
+    train, validation, test = (load_image_folder(tmp_path, split).images[:, 0, 0, 0] for split in SPLITS)
+    assert (len(train), len(validation), len(test)) == (77, 8, 10)
+    assert sorted([*train, *validation, *test]) == list(range(95))
     assert np.ptp(test) > 40  # spread over the folder
+    assert train.max() < validation.min()  # the last ones
     np.testing.assert_array_equal(test, load_image_folder(tmp_path, "test").images[:, 0, 0, 0])
     assert set(np.diff(train)) > {1}
+
+
+def test_subfolders_are_the_splits(tmp_path):
+    """A subfolder validation is taken as it is; without one, the last images of train are cut off."""
+    _png(tmp_path / "aside.png", _grey(250))  # which is in none
+    for split, value in (("train", 10), ("test", 50)):
+        (tmp_path / split).mkdir()
+        np.save(tmp_path / split / "all.npy", np.stack([_grey(value + i) for i in range(12)]))
+
+    def values(split, **options):
+        return load_image_folder(tmp_path, split, **options).images[:, 0, 0, 0].tolist()
+
+    assert (values("train"), values("validation")) == (list(range(10, 21)), [21])
+    assert values("test") == list(range(50, 62))
+    (tmp_path / "validation").mkdir()
+    with pytest.raises(ValueError, match=r"validation' holds no images"):
+        values("validation")
+    np.save(tmp_path / "validation" / "all.npy", np.stack([_grey(90), _grey(91)]))
+    assert values("validation", num_validation=1) == [90, 91]
+    assert values("train", num_validation=1) == list(range(10, 22))
+    assert values("test") == list(range(50, 62))
+
+
+def test_number_of_validation_images(tmp_path):
+    np.save(tmp_path / "all.npy", np.arange(2, 202, dtype=np.uint8)[:, None, None] * np.ones((1, 2, 2), np.uint8))
+    for wanted, held_out in ((1, 1), (7, 7), (18, 18), (1000, 18)):
+        loaded = [load_image_folder(tmp_path, split, num_validation=wanted).images for split in SPLITS]
+        assert [len(images) for images in loaded] == [180 - held_out, held_out, 20]
+    with pytest.raises(ValueError, match="data.num_validation must be a whole number, 1 or more, got 0"):
+        load_image_folder(tmp_path, "validation", num_validation=0)
 
 
 def _break(folder, what):
@@ -221,11 +260,21 @@ def test_folders_that_cannot_be_used(tmp_path):
         load_image_folder(tmp_path, "train")
     with pytest.raises(ValueError, match="nowhere' is not a folder"):
         load_image_folder(tmp_path / "nowhere", "train")
-    with pytest.raises(ValueError, match="split='validation' is unknown"):
-        load_image_folder(tmp_path, "validation")
-    _png(tmp_path / "a.png", _grey(9))
-    with pytest.raises(ValueError, match="at least 2 images"):
-        load_image_folder(tmp_path, "train")
-    (tmp_path / "train").mkdir()
-    with pytest.raises(ValueError, match="has no subfolder 'test'"):
+    with pytest.raises(ValueError, match=r"split='val' is unknown; choose one of .'train', 'validation', 'test'"):
+        load_image_folder(tmp_path, "val")
+    for number in (1, 2):
+        _png(tmp_path / f"{number}.png", _grey(9))
+        for split in SPLITS:
+            with pytest.raises(ValueError, match=f"must hold at least 3 images, one each .* for test, got {number}"):
+                load_image_folder(tmp_path, split)
+    _png(tmp_path / "3.png", _grey(9))
+    assert [len(load_image_folder(tmp_path, split)) for split in SPLITS] == [1, 1, 1]
+    for name, missing in (("validation", "train"), ("train", "test")):
+        (tmp_path / name).mkdir()
+        with pytest.raises(ValueError, match=f"has no subfolder '{missing}' beside those of other splits"):
+            load_image_folder(tmp_path, "train")
+    (tmp_path / "validation").rmdir()
+    (tmp_path / "test").mkdir()
+    _png(tmp_path / "train" / "1.png", _grey(9))
+    with pytest.raises(ValueError, match=r"at least 2 images \(one is held out\), got 1 in '.*/train'"):
         load_image_folder(tmp_path, "train")

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import testing_data
 
-from asr_tf.data import load_scenes, loading, multi_object, synthesis
+from asr_tf.data import DataSource, load_scenes, loading, multi_object, synthesis
 from asr_tf.data.multi_dsprites import MultiDsprites
 from asr_tf.data.multi_mnist import MultiMnist
 from asr_tf.data.multi_sprites import MultiSprites
@@ -64,19 +64,103 @@ def test_two_runs_may_prepare_a_data_set_at_once(tmp_path, monkeypatch):
 def test_what_was_synthesized_comes_back(tmp_path):
     """A written data set, read again, is what synthesis gives for the split's bank and seed; twice."""
     settings = MultiSprites.builder_configs["count14"].settings
-    for split, num in (("train", 30), ("test", 12)):
-        bank = sprite_bank(split)
-        made = synthesis.synthesize(
-            bank.images, settings, num, {"train": 1906, "test": 3923}[split], labels=bank.labels
-        )
+    for splits, num in ((("train", "validation"), 30), (("test",), 12)):
+        bank = sprite_bank(splits[0])
+        seed = {"train": 1906, "test": 3923}[splits[0]]
+        made = synthesis.synthesize(bank.images, settings, num, seed, labels=bank.labels)
         for _ in range(2):
-            loaded = load_scenes("multi_sprites/count14", split, tmp_path)
+            loaded = [load_scenes("multi_sprites/count14", split, tmp_path, with_masks=True) for split in splits]
             for key, array in vars(made).items():
-                got = getattr(loaded, key)
+                got = np.concatenate([getattr(scenes, key) for scenes in loaded])
                 np.testing.assert_array_equal(got, array, err_msg=key)
                 assert got.dtype == array.dtype
-    assert loaded.boxes.shape == (12, 4, 4)
-    assert np.bincount(loaded.counts).tolist() == [0, 6, 0, 0, 6]
+    (test,) = loaded
+    assert test.boxes.shape == (12, 4, 4)
+    assert test.masks.shape == (12, 4, 50, 50)
+    assert np.bincount(test.counts).tolist() == [0, 6, 0, 0, 6]
+
+
+def test_validation_is_the_end_of_what_is_for_training(tmp_path):
+    """Nothing is in both, nothing is left out, and the order is that of the data set on disk."""
+    bank = sprite_bank("train")
+    made = synthesis.synthesize(bank.images, MultiSprites.builder_configs["count13"].settings, 30, 1906)
+    for wanted, held_out in ((1, 1), (2, 2), (3, 3), (1000, 3)):
+        train, validation = (
+            load_scenes("multi_sprites/count13", split, tmp_path, num_validation=wanted)
+            for split in ("train", "validation")
+        )
+        assert (len(train), len(validation)) == (30 - held_out, held_out)
+        np.testing.assert_array_equal(train.images, made.images[: 30 - held_out])
+        np.testing.assert_array_equal(validation.images, made.images[30 - held_out :])
+        assert not {image.tobytes() for image in train.images} & {image.tobytes() for image in validation.images}
+    with pytest.raises(ValueError, match="data.num_validation must be a whole number, 1 or more, got 0"):
+        load_scenes("multi_sprites/count13", "train", tmp_path, num_validation=0)
+
+
+def test_a_source_prepares_once_and_says_so_once(tmp_path, capsys):
+    source = DataSource(name="multi_sprites/count13", num_train=20)
+    (tmp_path / "originals").mkdir()
+    load_scenes("multi_sprites/count13", "test", tmp_path)
+    capsys.readouterr()
+    folders = tmp_path, tmp_path / "originals"
+    scenes = {split: source.load(split, *folders) for split in ("train", "validation", "test")}
+    assert {split: len(part) for split, part in scenes.items()} == {"train": 20, "validation": 3, "test": 12}
+    assert capsys.readouterr().err.count("Using multi_sprites/count13 as it was prepared") == 1
+    assert scenes["validation"].masks is None
+    masks = source.load("validation", *folders, with_masks=True).masks
+    np.testing.assert_array_equal(masks.sum(axis=1), scenes["validation"].images[..., 0])
+
+
+def test_masks_that_are_not_asked_for_are_not_decoded(tmp_path, monkeypatch):
+    import tensorflow as tf
+
+    whole = load_scenes("multi_sprites/count13", "test", tmp_path, with_masks=True)
+    np.testing.assert_array_equal(whole.masks.sum(axis=1), whole.images[..., 0])
+    monkeypatch.setattr(tf.io, "decode_compressed", lambda *_, **__: pytest.fail("decoded"))
+    for split in ("train", "validation", "test"):
+        assert load_scenes("multi_sprites/count13", split, tmp_path).masks is None
+
+
+def test_scenes_without_an_object_have_masks_too(tmp_path, monkeypatch):
+    settings = synthesis.SceneSettings(canvas_size=(50, 60), counts=(0, 2))
+    config = multi_object.SceneConfig(name="few", description="", settings=settings, train_scenes_a_count=5)
+    monkeypatch.setattr(MultiSprites, "builder_configs", {"few": config})  # first: it follows from the other one
+    monkeypatch.setattr(MultiSprites, "BUILDER_CONFIGS", [config])
+    scenes = load_scenes("multi_sprites/few", "test", tmp_path, with_masks=True)
+    assert scenes.masks.shape == (12, 2, 50, 60)
+    np.testing.assert_array_equal(scenes.masks.any(axis=(2, 3)).sum(axis=1), scenes.counts)
+
+
+def test_a_data_set_of_an_older_version_is_told_and_left_as_it_is(tmp_path, monkeypatch, capsys):
+    import tensorflow_datasets as tfds
+
+    with monkeypatch.context() as older:
+        older.setattr(MultiSprites, "VERSION", tfds.core.Version("1.0.0"))
+        load_scenes("multi_sprites/count13", "test", tmp_path)
+    folder = tmp_path / "multi_sprites" / "count13"
+    before = {file: file.stat().st_mtime_ns for file in folder.rglob("*")}
+    assert capsys.readouterr().err == f"Preparing multi_sprites/count13 in {folder}/1.0.0 (once).\n"
+    load_scenes("multi_sprites/count13", "test", tmp_path)
+    assert capsys.readouterr().err == (
+        f"Preparing multi_sprites/count13 in {folder}/1.1.0 (once); what is beside it isn't read any more: 1.0.0.\n"
+    )
+    assert {file: file.stat().st_mtime_ns for file in before} == before
+    assert list(MultiSprites.RELEASE_NOTES) == ["1.0.0", str(MultiSprites.VERSION)]
+
+
+def test_a_data_set_is_synthesized_chunk_by_chunk(tmp_path, monkeypatch):
+    """What is written is never in memory as a whole: a chunk is made after the one before is written."""
+    monkeypatch.setattr(synthesis, "_CHUNK_SCENES", 4)
+    builder = MultiSprites(data_dir=tmp_path, config="count13")
+    made = []
+    make = synthesis._make_chunk
+    monkeypatch.setattr(synthesis, "_make_chunk", lambda *arguments: made.append(1) or make(*arguments))
+    examples = builder._generate_examples("train", sprite_bank("train"))
+    chunks_made = []
+    for _ in range(9):
+        next(examples)
+        chunks_made.append(len(made))
+    assert chunks_made == [1, 1, 1, 1, 2, 2, 2, 2, 3]
 
 
 @pytest.mark.parametrize("config", ["count13", "count24", "overlap3"])
@@ -84,7 +168,7 @@ def test_every_configuration_builds(tmp_path, config):
     scenes = load_scenes(f"multi_sprites/{config}", "train", tmp_path)
     counts = {"count13": [1, 3], "count24": [2, 4], "overlap3": [3]}[config]
     assert sorted(set(scenes.counts)) == counts
-    assert len(scenes) == 15 * len(counts)
+    assert len(scenes) == {1: 14, 2: 27}[len(counts)]
     sides = (scenes.boxes[..., 2] - scenes.boxes[..., 0])[scenes.labels >= 0] * 50
     low, high = (8, 14) if config == "overlap3" else (14, 22)
     assert low <= sides.min().round() <= sides.max().round() <= high
@@ -166,17 +250,14 @@ def test_half_a_data_set_is_never_left(tmp_path, monkeypatch):
         with pytest.raises(OSError, match="disk full"):
             load_scenes("multi_sprites/count13", "train", tmp_path)
     assert not list(tmp_path.rglob("dataset_info.json"))
-    assert len(load_scenes("multi_sprites/count13", "train", tmp_path)) == 30
+    assert len(load_scenes("multi_sprites/count13", "train", tmp_path)) == 27
 
 
 @pytest.mark.parametrize("builder", loading._BUILDERS)
 def test_real_originals_build(tmp_path, builder):
-    folders = {
-        "multi_mnist": testing_data.mnist_dir,
-        "multi_dsprites": lambda: testing_data.dsprites_file().parent,
-        "multi_sprites": lambda: None,
-    }
-    scenes = load_scenes(f"{builder}/count13", "test", tmp_path, folders[builder]())
+    folder = testing_data.originals_dir(builder)
+    scenes = load_scenes(f"{builder}/count13", "test", tmp_path, folder, with_masks=True)
+    np.testing.assert_array_equal(scenes.masks.sum(axis=1), scenes.images[..., 0])
     sides = (scenes.boxes[..., 2] - scenes.boxes[..., 0])[scenes.labels >= 0] * scenes.canvas_size[0]
     if builder == "multi_mnist":
         assert sides.round().max() == 20

@@ -1,3 +1,4 @@
+import re
 import zlib
 
 import numpy as np
@@ -13,12 +14,15 @@ def _images(n=4, height=3, width=5, channels=1):
 @pytest.mark.parametrize("channels", [1, 3])
 def test_take_and_select_keep_everything_together(channels):
     images = _images(channels=channels)
-    scenes = Scenes(images, counts=np.arange(4), boxes=np.ones((4, 2, 4), np.float32))
+    masks = np.arange(4 * 2 * 15, dtype=np.uint8).reshape(4, 2, 3, 5)
+    scenes = Scenes(images, counts=np.arange(4), boxes=np.ones((4, 2, 4), np.float32), masks=masks)
     few = scenes.take(3)
     assert (len(few), few.canvas_size, few.channels) == (3, (3, 5), channels)
+    np.testing.assert_array_equal(few.masks, masks[:3])
     picked = scenes.select(np.array([2, 0]))
     np.testing.assert_array_equal(picked.counts, [2, 0])
     np.testing.assert_array_equal(picked.images, images[[2, 0]])
+    np.testing.assert_array_equal(picked.masks, masks[[2, 0]])
     assert picked.boxes.shape == (2, 2, 4)
     assert picked.ink_boxes is None
 
@@ -48,3 +52,9 @@ def test_wrong_arrays_are_refused():
         Scenes(_images(), counts=np.arange(3))
     with pytest.raises(ValueError, match=r"4 columns, got shape \[4, 2, 3\]"):
         Scenes(_images(), boxes=np.zeros((4, 2, 3)))
+    with pytest.raises(TypeError, match=r"^masks of scenes must be uint8, got dtype float32\.$"):
+        Scenes(_images(), masks=np.zeros((4, 2, 3, 5), np.float32))
+    for shape in ((3, 2, 3, 5), (4, 3, 5), (4, 2, 5, 3), (4, 2, 3, 5, 1)):
+        message = re.escape("masks of scenes must have shape [4, M, 3, 5], as many rows as there are images and")
+        with pytest.raises(ValueError, match=f"^{message} their height and width, got {re.escape(str(list(shape)))}"):
+            Scenes(_images(), masks=np.zeros(shape, np.uint8))

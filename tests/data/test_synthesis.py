@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from asr_tf.data.synthesis import SceneSettings, synthesize
+from asr_tf.data import synthesis
+from asr_tf.data.scenes import Scenes
+from asr_tf.data.synthesis import SceneSettings, synthesize, synthesize_in_chunks
 
 
 def _blobs(num=12, size=16, seed=0):
@@ -36,6 +38,7 @@ def test_ink_of_objects_is_apart_and_boxes_hold_it(gap):
     settings = SceneSettings(canvas_size=(36, 44), counts=(0, 1, 3), gap_px=gap)
     scenes = synthesize(BLOBS, settings, 300, seed=1, labels=np.arange(len(BLOBS)))
     assert scenes.images.shape == (300, 36, 44, 1)
+    assert (scenes.masks.dtype, scenes.masks.shape) == (np.uint8, (300, 3, 36, 44))
     squares, inks = (_pixels(b, (36, 44)) for b in (scenes.boxes, scenes.ink_boxes))
     for i in range(300):
         image, count = scenes.images[i, :, :, 0], scenes.counts[i]
@@ -43,6 +46,7 @@ def test_ink_of_objects_is_apart_and_boxes_hold_it(gap):
         assert np.all(scenes.labels[i, count:] == -1)
         assert not squares[i, count:].any()
         assert not inks[i, count:].any()
+        assert not scenes.masks[i, count:].any()
         owner = np.zeros(image.shape, int)
         for j in range(count):
             y0, x0, y1, x1 = inks[i, j]
@@ -54,6 +58,9 @@ def test_ink_of_objects_is_apart_and_boxes_hold_it(gap):
             np.testing.assert_array_equal(image[y0:y1, x0:x1][own], crop[own])
             assert not owner[y0:y1, x0:x1][own].any()
             owner[y0:y1, x0:x1][own] = j + 1
+            mask = np.zeros_like(image)
+            mask[y0:y1, x0:x1] = crop
+            np.testing.assert_array_equal(scenes.masks[i, j], mask)
             sy0, sx0, sy1, sx1 = squares[i, j]
             side = max(crop.shape)
             assert (sy1 - sy0, sx1 - sx0) == (side, side)
@@ -96,6 +103,7 @@ def test_wide_canvas_needs_more_than_one_word():
     np.testing.assert_array_equal(labelled.images, scenes.images)
     sums = BLOBS.sum(axis=(1, 2), dtype=np.int64)[labelled.labels].sum(axis=1)
     np.testing.assert_array_equal(scenes.images.sum(axis=(1, 2, 3), dtype=np.int64), sums)
+    np.testing.assert_array_equal(scenes.masks.sum(axis=1), scenes.images[..., 0])
 
 
 @pytest.mark.parametrize(("num_scenes", "expected"), [(300, [100, 100, 100]), (302, [101, 101, 100])])
@@ -111,12 +119,32 @@ def test_bytes_depend_on_the_seed_alone():
     def digest(seed, workers):
         scenes = synthesize(BLOBS, settings, 1100, seed, num_workers=workers)
         return hashlib.sha256(
-            b"".join(a.tobytes() for a in (scenes.images, scenes.counts, scenes.boxes))
+            b"".join(a.tobytes() for a in (scenes.images, scenes.counts, scenes.boxes, scenes.masks))
         ).hexdigest()
 
     first = digest(5, 1)
     assert first == digest(5, 1) == digest(5, 2) == digest(5, 3)
     assert first != digest(6, 1)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_chunks_are_the_scenes_a_few_at_a_time(workers):
+    settings = SceneSettings(counts=(0, 2))
+    arguments = {"num_scenes": 1100, "seed": 5, "labels": np.arange(len(BLOBS)), "num_workers": workers}
+    chunks = list(synthesize_in_chunks(BLOBS, settings, **arguments))
+    assert [len(chunk) for chunk in chunks] == [512, 512, 76]
+    for key, array in vars(synthesize(BLOBS, settings, **arguments)).items():
+        np.testing.assert_array_equal(np.concatenate([getattr(chunk, key) for chunk in chunks]), array, err_msg=key)
+
+
+def test_a_chunk_is_made_when_it_is_asked_for(monkeypatch):
+    made = []
+    chunk = Scenes(np.zeros((1, 2, 2, 1), np.uint8))
+    monkeypatch.setattr(synthesis, "_make_chunk", lambda *arguments: made.append(1) or chunk)
+    chunks = synthesize_in_chunks(BLOBS, SceneSettings(), 2000, 0)
+    assert len(made) == 0
+    assert next(chunks) is chunk and len(made) == 1
+    assert len(list(chunks)) == 3 and len(made) == 4
 
 
 def test_places_and_objects_are_uniform():
@@ -161,6 +189,7 @@ def test_chunks_without_an_object():
     settings = SceneSettings(counts=(0,), canvas_size=(20, 20), scale_range=(0.8, 1.2), rotation_range=(0.0, 1.0))
     scenes = synthesize(BLOBS, settings, num_scenes=3, seed=0)
     assert not scenes.images.any() and not scenes.boxes.any() and scenes.counts.tolist() == [0, 0, 0]
+    assert scenes.masks.shape == (3, 0, 20, 20)
 
 
 def test_what_does_not_fit_ends_in_one_line():
@@ -207,3 +236,5 @@ def test_wrong_banks_are_refused():
         synthesize(BLOBS, SceneSettings(), 1, 0, labels=np.arange(2))
     with pytest.raises(ValueError, match="num_scenes must be a number above 0, got 0"):
         synthesize(BLOBS, SceneSettings(), 0, 0)
+    with pytest.raises(ValueError, match="num_workers must be a number above 0, got 0"):
+        synthesize_in_chunks(BLOBS, SceneSettings(), 1, 0, num_workers=0)  # at once, not when the first is asked for

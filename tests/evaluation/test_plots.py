@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from matplotlib import image as mpl_image
 
-from asr_tf.evaluation import plots
+from asr_tf.evaluation import plots, sheets, tiles
 
 
 def _pixels(figure) -> np.ndarray:
@@ -64,8 +64,8 @@ def test_no_metrics_are_named():
 @pytest.mark.parametrize("canvas", [(50, 50), (20, 64), (300, 300)])
 def test_figures_show_scenes_without_resampling(canvas, channels):
     images, inferred = _scenes(3, 4, *canvas, channels)
-    pixels = _pixels(plots.samples(images, np.zeros_like(inferred["boxes"]), inferred["count"]))
-    tile = plots.image_grid(images[2:], zoom=None)[4:-4, 4:-4]
+    pixels = _pixels(sheets.samples(images, np.zeros_like(inferred["boxes"]), inferred["count"]))
+    tile = tiles.image_grid(images[2:], zoom=None)[4:-4, 4:-4]
     height, width = tile.shape[:2]
     # The third scene, wherever the sheet's margins put it.
     columns = min(8, (1320 - 28) // (width + 10))
@@ -77,9 +77,9 @@ def test_figures_show_scenes_without_resampling(canvas, channels):
 def test_a_wrong_count_is_captioned_in_red():
     images, inferred = _scenes(2)
     red = [200, 16, 46]
-    right = _pixels(plots.reconstructions(images, inferred, inferred["count"], inferred["boxes"]))
-    wrong = _pixels(plots.reconstructions(images, inferred, inferred["count"] + 1))
-    unknown = _pixels(plots.reconstructions(images, inferred))
+    right = _pixels(sheets.reconstructions(images, inferred, inferred["count"], inferred["boxes"]))
+    wrong = _pixels(sheets.reconstructions(images, inferred, inferred["count"] + 1))
+    unknown = _pixels(sheets.reconstructions(images, inferred))
     assert [bool((p == red).all(-1).any()) for p in (right, wrong, unknown)] == [False, True, False]
 
 
@@ -88,12 +88,12 @@ def test_masks_are_a_row_in_the_colours_of_the_steps():
     inferred["masks"] = np.zeros((5, 4, 50, 50, 1), np.float32)
     inferred["masks"][4, 0, :, :25] = 1.0
     inferred["masks"][4, 1, :, 25:] = 0.5
-    with_masks = _pixels(plots.reconstructions(images, inferred))
+    with_masks = _pixels(sheets.reconstructions(images, inferred))
     del inferred["masks"]
-    without = _pixels(plots.reconstructions(images, inferred))
+    without = _pixels(sheets.reconstructions(images, inferred))
     assert with_masks.shape[0] > without.shape[0] and with_masks.shape[1] == without.shape[1]
     for step, share in ((0, 1.0), (1, 0.5)):
-        wanted = share * np.array(plots.STEP_COLOURS[step])
+        wanted = share * np.array(tiles.STEP_COLOURS[step])
         numbers = [np.sum(np.abs(picture - wanted).max(axis=-1) <= 1) for picture in (with_masks, without)]
         assert numbers[0] - numbers[1] == 150 * 75, step  # a scene is drawn 150 pixels wide
 
@@ -112,7 +112,7 @@ def test_calibration_shows_counts_and_windows():
 
 def test_step_by_step_has_two_rows_an_image():
     images, inferred = _scenes(3, 4)
-    figure = plots.step_by_step(images, inferred)
+    figure = sheets.step_by_step(images, inferred)
     captions = [text.get_text() for text in figure.texts]
     assert captions.count("input") == 3
     assert captions.count("after step 4") == 3
@@ -126,7 +126,7 @@ def test_step_by_step_is_in_colour():
     inferred["count"] = np.array([2])
     inferred["boxes"] = np.zeros((1, 3, 4))  # no outlines
     images = inferred["objects"][:, :2].sum(axis=1)
-    pixels = _pixels(plots.step_by_step(images, inferred))
+    pixels = _pixels(sheets.step_by_step(images, inferred))
     side = 150  # 50 pixels, each a square of 3
     red, green = [255, 0, 0], [0, 255, 0]
 
@@ -149,7 +149,7 @@ def test_step_by_step_is_in_colour():
 def test_reconstructions_are_in_colour():
     images = np.zeros((1, 50, 50, 3), np.float32)
     images[..., :] = [1.0, 0.0, 0.2]
-    pixels = _pixels(plots.reconstructions(images, {"reconstruction": images[..., ::-1]}))
+    pixels = _pixels(sheets.reconstructions(images, {"reconstruction": images[..., ::-1]}))
     top = 58 + 21
     assert (pixels[top : top + 150, 14:164] == [255, 0, 51]).all()
     top += 150 + 10 + 21
@@ -183,5 +183,5 @@ def test_minutes_stand_at_their_steps():
 
 
 def test_no_global_state_is_touched():
-    code = "import sys, asr_tf.evaluation.plots; sys.exit('matplotlib.pyplot' in sys.modules)"
+    code = "import sys, asr_tf.evaluation.sheets; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

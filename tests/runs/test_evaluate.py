@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import types
@@ -12,12 +13,17 @@ import pytest
 import tensorflow as tf
 
 from asr_tf.constraints import CountInSet
-from asr_tf.data import Scenes
+from asr_tf.data import Scenes, training_fingerprint
+from asr_tf.evaluation import sheets
 from asr_tf.models.image_vae import ImageVAE
 from asr_tf.runs import configuration, files
 from asr_tf.runs import evaluate as evaluation
 from asr_tf.runs.run_folder import FORMAT
-from asr_tf.scene import ObjectiveTerms
+from asr_tf.scene import ObjectiveTerms, PosteriorStatistics
+
+
+def _locate(images):
+    return PosteriorStatistics(None, *(tf.ones([len(images), 2, size]) for size in (2, 2, 1, 1)), None, None), None
 
 
 class _Model:
@@ -29,6 +35,8 @@ class _Model:
     metrics: tuple[keras.metrics.Metric, ...] = ()
     kl = 1.0
     step = np.int64(300)
+    masks = np.zeros((1, 2, 8, 8), np.float32)
+    recognition = types.SimpleNamespace(locate=_locate)
 
     def infer(self, images, with_objects=False):
         number = len(images)
@@ -38,6 +46,8 @@ class _Model:
             "boxes": np.tile(
                 np.array([[[0.0, 0.0, 0.5, 0.5], [0.0] * 4]], np.float32), (number, 1, 1)
             ),
+            "scores": np.tile(np.array([1.0, 0.0], np.float32), (number, 1)),
+            "masks": np.tile(self.masks[..., None], (number, 1, 1, 1, 1)),
             "objects": np.zeros((number, 2, 8, 8, 1), np.float32),
             "reconstruction": np.zeros((number, 8, 8, 1), np.float32),
         }
@@ -65,7 +75,7 @@ class _Model:
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    """A run's folder, its model and its test split, to be changed by the test."""
+    """A run's folder, its model and its scenes, the same for every split, to be changed by the test."""
     rng = np.random.default_rng(0)
     run = types.SimpleNamespace(
         folder=tmp_path / "run",
@@ -86,7 +96,12 @@ def run(tmp_path, monkeypatch):
         return run.model, json.loads((workdir / "run.json").read_text())
 
     monkeypatch.setattr(evaluation, "restore_model", restore_model)
-    run.source = types.SimpleNamespace(name="toy/one", load=lambda *arguments: run.scenes)
+    run.loaded = []
+    run.source = types.SimpleNamespace(
+        name="toy/one",
+        load=lambda *arguments, **options: run.loaded.append((*arguments, options)) or run.scenes,
+        depends_on_training_images=lambda split: split == "validation",
+    )
     monkeypatch.setattr(evaluation, "DataSource", lambda: run.source)
     run.evaluate = lambda **settings: evaluation.evaluate(
         run.folder, rules=[CountInSet((1,))], batch_size=8, **settings
@@ -109,7 +124,7 @@ def test_report_holds_what_others_read(run):
     assert report["samples_with_allowed_count"] == 1.0
     assert report["train_seconds"] == 12.5 and report["train_steps"] == 300
     assert report["log_likelihood_nats"] == -3.0
-    assert report["data_set"] == "toy/one" and report["model"] == {"kind": "toy"}
+    assert report["data_set"] == "toy/one" and report["split"] == "test" and report["model"] == {"kind": "toy"}
     assert report["seeds"] == {"train": 7, "evaluate": 3}
     assert {"python", "tensorflow", "keras", "tensorflow_probability", "asr_tf"} <= set(
         report["versions"]
@@ -118,6 +133,7 @@ def test_report_holds_what_others_read(run):
     assert report["evaluate_seconds"] > 0.0
     assert "not_finite" not in report
     assert _figures(run) == [
+        "calibration.png",
         "count_confusion.png",
         "reconstructions.png",
         "samples.png",
@@ -168,12 +184,10 @@ def test_settings_and_folders_are_those_of_the_run(run):
     info = json.loads((run.folder / "run.json").read_text()) | {"manual_dir": "/originals", "data_dir": "/prepared"}
     (run.folder / "run.json").write_text(json.dumps(info))
     configuration.parse([], ["evaluate.num_samples = 3"])
-    loaded = []
-    run.source.load = lambda *arguments: loaded.append(arguments) or run.scenes
     assert run.evaluate()["num_samples"] == 10
-    assert loaded == [("test", "/prepared", "/originals")]
+    assert run.loaded == [("test", "/prepared", "/originals", {"with_masks": True})]
     evaluation.evaluate(run.folder, manual_dir="/others")
-    assert loaded[1:] == [("test", "/prepared", "/others")]
+    assert run.loaded[1:] == [("test", "/prepared", "/others", {"with_masks": True})]
 
 
 def test_the_report_is_of_the_weights_that_were_read(run):
@@ -183,18 +197,72 @@ def test_the_report_is_of_the_weights_that_were_read(run):
     assert (report["train_steps"], report["train_seconds"]) == (200, None)
 
 
-def test_other_images_than_the_run_began_with_are_refused(run, tmp_path):
-    run.source.name, run.source.path = "image_folder", str(tmp_path / "images")
+def test_the_validation_split_has_a_report_of_its_own(run):
+    """The test split isn't read for it, and what was measured on that stays as it is."""
+    run.evaluate()
+    kept = {path: path.read_bytes() for path in (run.folder / "report.json", *(run.folder / "figures").iterdir())}
+    run.loaded.clear()
+    report = run.evaluate(split="validation", seed=3)
+    assert [arguments[0] for arguments in run.loaded] == ["train", "validation", "validation"]
+    assert run.loaded[-1] == ("validation", None, None, {"with_masks": True})
+    assert report["split"] == "validation" and report["count_accuracy"] == 0.5
+    assert json.loads((run.folder / "report_validation.json").read_text()) == report
+    assert {path.name for path in (run.folder / "figures_validation").iterdir()} == set(_figures(run))
+    assert kept == {path: path.read_bytes() for path in kept}
+    assert (run.folder / "report.json") in kept and any(path.parent.name == "figures" for path in kept)
+
+
+def test_true_masks_are_measured_and_found_ones_drawn(run, monkeypatch):
+    """The toy finds the left half of each image, which is what there is in each second one."""
+    masks = np.zeros((20, 2, 8, 8), np.uint8)
+    masks[:, 0, :, :4] = 255
+    masks[1::2, 1, :, 4:] = 255
+    run.model.masks = masks[:1] / np.float32(255.0) * [[[[1]], [[0]]]]
+    run.scenes = dataclasses.replace(run.scenes, masks=masks)
+    drawn = []
+
+    def mask_tiles(shares, plain=sheets.mask_tiles):
+        drawn.append(shares)
+        return plain(shares)
+
+    monkeypatch.setattr(sheets, "mask_tiles", mask_tiles)
+    assert run.evaluate()["mask_miou"] == pytest.approx((1.0 + 0.5) / 2)
+    np.testing.assert_array_equal(drawn[0], np.tile(run.model.masks[..., None], (16, 1, 1, 1, 1)))
+
+
+@pytest.mark.parametrize("split", ["train", "validate", None])
+def test_other_splits_are_refused(run, split):
+    with pytest.raises(ValueError, match=rf"^split={split!r} is unknown.* choose one of .'validation', 'test'.\.$"):
+        run.evaluate(split=split)
+    assert run.loaded == []
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_other_images_than_the_run_began_with_are_refused(run, split):
+    """Where other images for training would also have made another split, some may have been trained on."""
+    run.source.depends_on_training_images = lambda split: True
+    (run.folder / "checkpoints").mkdir()
+    (run.folder / "checkpoints" / "ckpt-300.index").touch()
+    info = json.loads((run.folder / "run.json").read_text())
+    images = training_fingerprint(run.scenes, run.scenes)
+    (run.folder / "run.json").write_text(json.dumps(info | {"images": images}))
+    run.evaluate(split=split)
+    run.scenes = run.scenes.select(np.arange(20)[::-1])  # the same, in another order
+    with pytest.raises(ValueError, match="other images for training: 20 images .* of 8 x 8 pixels, now 20"):
+        run.evaluate(split=split)
+    run.source.depends_on_training_images = lambda split: False
+    run.evaluate(split=split)
+
+
+def test_a_validation_split_that_the_run_was_trained_on_is_refused(run):
+    """As that of a run of a version that held out others; its test split can still be measured."""
     (run.folder / "checkpoints").mkdir()
     (run.folder / "checkpoints" / "ckpt-300.index").touch()
     info = json.loads((run.folder / "run.json").read_text())
     (run.folder / "run.json").write_text(json.dumps(info | {"images": run.scenes.fingerprint()}))
-    run.evaluate()
-    run.scenes = run.scenes.select(np.arange(20)[::-1])  # the same, in another order
-    with pytest.raises(ValueError, match="other images for training: 20 images .* of 8 x 8 pixels, now 20"):
-        run.evaluate()
-    (tmp_path / "images" / "test").mkdir(parents=True)  # the split isn't left to chance
-    run.evaluate()
+    with pytest.raises(ValueError, match="other images for training: 20 images .* now 20 images .*, held out 20 im"):
+        run.evaluate(split="validation")
+    assert run.evaluate()["split"] == "test"
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path):

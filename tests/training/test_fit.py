@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 import testing_model
 
+from asr_tf.data import DataSource
 from asr_tf.runs import configuration, run_folder
 from asr_tf.runs.run_folder import RunFolderError
 from asr_tf.training import fit
 from asr_tf.training.callbacks import TrainingDiverged
 
+PLAIN_LOAD = DataSource.load
+SPLITS = ("train", "validation", "test")
 SETTINGS = (
     "data.name = 'tiny'",
     "train.num_steps = 8",
@@ -223,15 +226,98 @@ def test_a_bound_size_that_is_not_that_of_the_images_is_refused(tmp_path, bindin
     assert not (tmp_path / "run.json").exists()
 
 
-def test_at_most_a_tenth_of_the_images_is_held_out():
-    scenes = testing_model.tiny_scenes(40)
-    for wanted, held in ((3, 3), (200, 4)):
-        rest, held_out = fit._split(scenes, wanted, 4)
-        assert (len(rest), len(held_out)) == (40 - held, held)
-        np.testing.assert_array_equal(held_out.images, scenes.images[-held:])
-    assert [len(part) for part in fit._split(scenes.take(2), 200, 4)] == [1, 1]
-    with pytest.raises(ValueError, match="at least 2 images"):
-        fit._split(scenes.take(1), 200, 4)
+def write_images(folder, number):
+    """NPY files of one image each, which differ, as `data.path`; returns the bindings."""
+    folder.mkdir()
+    for i in range(number):
+        np.save(folder / f"{i:02d}.npy", np.full((6, 8), 3 * i + 2, np.uint8))
+    return "data.name = 'image_folder'", f"data.path = '{folder}'"
+
+
+def values(scenes):
+    return scenes.images[:, 0, 0, 0].tolist()
+
+
+@pytest.fixture
+def seen(tiny, monkeypatch):
+    """What a training looks at: images of the batches, of the reports, and the names of the splits that are loaded."""
+    monkeypatch.setattr(fit.DataSource, "load", PLAIN_LOAD)
+    found = {"batches": [], "reports": [], "splits": []}
+
+    def load(self, split, *arguments, **options):
+        found["splits"].append(split)
+        return PLAIN_LOAD(self, split, *arguments, **options)
+
+    def training_dataset(scenes, *arguments, plain=fit.training_dataset, **options):
+        found["batches"] = values(scenes)
+        return plain(scenes, *arguments, **options)
+
+    def validation_metrics(model, scenes):
+        found["reports"] = values(scenes)
+        return {"squared_error": 0.0}
+
+    for owner, name, stand_in in (
+        (fit.DataSource, "load", load),
+        (fit, "training_dataset", training_dataset),
+        (fit, "validation_metrics", validation_metrics),
+    ):
+        monkeypatch.setattr(owner, name, stand_in)
+    return found
+
+
+def test_reports_look_at_the_validation_split_and_batches_at_the_rest(tmp_path, seen):
+    bindings = write_images(tmp_path / "images", 80)
+    info = train(tmp_path / "run", *bindings, "train.validation_size = 3")
+    assert seen["splits"] == ["train", "validation"]
+    parts = [values(DataSource(name="image_folder", path=str(tmp_path / "images")).load(split)) for split in SPLITS]
+    assert [len(part) for part in parts] == [65, 7, 8]
+    assert seen["batches"] == parts[0]
+    assert seen["reports"] == parts[1][:3]
+    assert not set(parts[0]) & set(parts[1])
+    assert info["num_training_images"] == 65
+    assert info["images"].startswith("65 images (checksum ") and ", held out 7 images (checksum " in info["images"]
+
+
+def test_more_validation_images_than_there_are_is_all_of_them(tmp_path, seen):
+    train(tmp_path / "run", *write_images(tmp_path / "images", 80), "data.num_train = 9", "data.num_validation = 2")
+    assert (len(seen["batches"]), len(seen["reports"])) == (9, 2)
+
+
+def test_an_image_that_is_another_is_noticed_in_either_split(tmp_path, seen):
+    bindings = write_images(tmp_path / "images", 40)
+    train(tmp_path / "run", *bindings)
+    for value in (seen["batches"][3], seen["reports"][0]):
+        file = tmp_path / "images" / f"{(value - 2) // 3:02d}.npy"
+        before = file.read_bytes()
+        np.save(file, np.full((6, 8), 255, np.uint8))
+        with pytest.raises(RunFolderError, match=r"began with other images for training: 33 images .*, held out 3 im"):
+            train(tmp_path / "run", *bindings)
+        file.write_bytes(before)
+    assert train(tmp_path / "run", *bindings)["already_finished"]
+
+
+def test_too_few_images_are_told(tmp_path, seen):
+    bindings = write_images(tmp_path / "images", 2)
+    with pytest.raises(ValueError, match=r"must hold at least 3 images, one each .*, got 2\.\n"):  # gin adds a line
+        train(tmp_path / "run", *bindings)
+    for split in ("train", "test"):
+        (tmp_path / "images" / split).mkdir()
+        np.save(tmp_path / "images" / split / "one.npy", np.full((6, 8), 9, np.uint8))
+    with pytest.raises(ValueError, match=r"^training needs at least 2 images \(one is held out\), got 1 in '.*train'"):
+        train(tmp_path / "run", *bindings)
+
+
+def test_validation_images_of_another_kind_are_refused(tmp_path, seen):
+    bindings = write_images(tmp_path / "images", 0)
+    for split, shape in (("train", (9, 6, 8)), ("validation", (9, 8, 6)), ("test", (9, 6, 8))):
+        (tmp_path / "images" / split).mkdir()
+        np.save(tmp_path / "images" / split / "all.npy", np.full(shape, 9, np.uint8))
+    message = (
+        r"^validation images must be like those for training, 6 x 8 px \(height x width\) and grey, "
+        r"got 8 x 6 px \(height x width\) and grey\."
+    )
+    with pytest.raises(ValueError, match=message):
+        train(tmp_path / "run", *bindings)
 
 
 def test_a_folder_that_cannot_be_written_ends_before_the_data_is_loaded(tmp_path, tiny):
