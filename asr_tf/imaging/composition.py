@@ -19,7 +19,8 @@ from asr_tf.scene import Part
 __all__ = ["Composition", "Drawn", "Sum"]
 
 
-_FAINT = 0.1  # an object whose brightest pixel is under this covers nothing fully
+_FAINT = 0.1  # brightness of the brightest pixel that an object has at least, if it is one
+_BLACK = 5e-3  # brightness of the ground: a pixel where objects draw less than that is the ground's
 
 
 class Drawn(NamedTuple):
@@ -66,29 +67,33 @@ class Composition(Part, abc.ABC):
             float [B, H, W, C] in [0, 1].
         """
 
-    def masks(self, drawn: Drawn, presence: tf.Tensor) -> tf.Tensor:
-        """Which object each pixel shows.
+    def masks(
+        self, drawn: Drawn, presence: tf.Tensor, images: tf.Tensor, background: tf.Tensor | None = None
+    ) -> tf.Tensor:
+        """Which object each pixel of an image shows.
 
-        An object covers a pixel by its mask; where it has none, by its brightness there over that of its brightest
-        pixel.  Where objects cover more than the whole pixel, they share it.
+        An object that has a mask covers pixels by it; where objects cover more than the whole pixel, they share it.
+        Without masks, an object's share of a pixel follows from what is seen there: as much of the pixel as its
+        brightness is of the object's brightest pixel is ink, and of that an object has its part of what is drawn.
 
         Args:
             drawn: of T steps on canvases, [B, T, H, W, ...].
             presence: float [B, T], as of `canvas`.
+            images: float [B, H, W, C] in [0, 1].
+            background: float [B, H, W, C], None for black.
 
         Returns:
             float [B, T, H, W, 1] in [0, 1], each object's share of each pixel; what is left is the background's.
         """
         presence = presence[:, :, tf.newaxis, tf.newaxis, tf.newaxis]
-        if drawn.mask is None:
-            brightness = drawn.colour
-            if brightness.shape[-1] > 1:
-                brightness = tf.reduce_max(brightness, axis=-1, keepdims=True)
-            brightest = tf.reduce_max(brightness, axis=(-3, -2), keepdims=True)
-            covered = brightness * (presence / tf.maximum(brightest, _FAINT))
-        else:
-            covered = drawn.mask * presence
-        return covered / tf.maximum(tf.reduce_sum(covered, axis=1, keepdims=True), 1.0)
+        if drawn.mask is not None:
+            covered = presence * drawn.mask
+            return covered / tf.maximum(tf.reduce_sum(covered, axis=1, keepdims=True), 1.0)
+        brightness = presence * _brightness(drawn.colour)
+        brightest = tf.maximum(tf.reduce_max(brightness, axis=(-3, -2), keepdims=True), _FAINT)
+        seen, behind = (0.0 if x is None else _brightness(x)[:, tf.newaxis] for x in (images, background))
+        in_all = tf.reduce_sum(brightness, axis=1, keepdims=True) + behind + _BLACK
+        return tf.minimum(seen / brightest, 1.0) * brightness / in_all
 
 
 @gin.register
@@ -105,6 +110,11 @@ class Sum(Composition):
         """See `Composition.canvas`."""
         sums = tf.reduce_sum(presence[:, :, tf.newaxis, tf.newaxis, tf.newaxis] * drawn.colour, axis=1)
         return _clipped(sums if background is None else sums + background)
+
+
+def _brightness(colour: tf.Tensor) -> tf.Tensor:
+    """[..., C] to [..., 1], that of the brightest channel."""
+    return colour if colour.shape[-1] == 1 else tf.reduce_max(colour, axis=-1, keepdims=True)
 
 
 def _clipped(colour: tf.Tensor) -> tf.Tensor:

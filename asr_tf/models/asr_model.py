@@ -279,7 +279,7 @@ class ASRModel(BoundModel):
             "boxes": steps.put(boxes),
             "z_what": steps.put(what),
             "scores": code.presence_probs(),
-            "masks": self.composition.masks(drawn, presence),
+            "masks": self.composition.masks(drawn, presence, images, background),
             "reconstruction": self.composition.canvas(drawn, presence, background),
             "objects": drawn.colour,
         }
@@ -346,13 +346,14 @@ class ASRModel(BoundModel):
         boxes, what = present * self.renderer.boxes(latents), present * latents.what
         background = None if self.background is None else self.background.sample(num_samples, background_seed)
         drawn = self.renderer.draw_present(what, boxes, presence)
+        images = self.composition.canvas(drawn, presence, background)
         return {
-            "images": self.composition.canvas(drawn, presence, background),
+            "images": images,
             "count": tf.cast(tf.reduce_sum(presence, axis=-1), tf.int32),
             "presence": presence,
             "boxes": boxes,
             "z_what": what,
-            "masks": self.composition.masks(drawn, presence),
+            "masks": self.composition.masks(drawn, presence, images, background),
         }
 
     def log_likelihood(self, images: Any, num_particles: Any, seed: Any) -> tf.Tensor:

@@ -102,25 +102,36 @@ def test_a_composition_says_how_it_composes():
 
 
 def test_masks_are_shares_of_pixels_hand_computed():
-    colour = np.zeros([1, 2, 1, 4, 1], np.float32)
-    colour[0, 0, 0, :, 0] = [0.8, 0.4, 0.8, 0.0]  # a bright object, and
-    colour[0, 1, 0, :, 0] = [0.0, 0.2, 0.1, 0.05]  # a dim one
-    masks = Sum().masks(Drawn(tf.constant(colour)), tf.constant([[1.0, 1.0]]))
-    wanted = [[1.0, 0.5 / 1.5, 1.0 / 1.5, 0.0], [0.0, 1.0 / 1.5, 0.5 / 1.5, 0.25]]
-    np.testing.assert_allclose(masks[0, :, 0, :, 0], wanted, atol=1e-6)
-    alone = Sum().masks(Drawn(tf.constant(colour)), tf.constant([[1.0, 0.0]]))
-    np.testing.assert_allclose(alone[0, :, 0, :, 0], [[1.0, 0.5, 1.0, 0.0], [0.0] * 4], atol=1e-6)
+    """A bright object, and a dim one whose brightest pixel is 0.2; the image is darker than drawn in one pixel."""
+    colour = np.reshape([[0.8, 0.4, 0.8, 0.0], [0.0, 0.2, 0.1, 0.05]], [1, 2, 1, 4, 1]).astype(np.float32)
+    image = tf.constant([0.8, 0.6, 0.4, 0.05], shape=[1, 1, 4, 1])
+    masks = Sum().masks(Drawn(tf.constant(colour)), tf.constant([[1.0, 1.0]]), image)
+    ink = np.array([[1.0, 0.6 / 0.8, 0.4 / 0.8, 0.05 / 0.8], [1.0, 1.0, 1.0, 0.05 / 0.2]])
+    shares = np.array([[0.8 / 0.805, 0.4 / 0.605, 0.8 / 0.905, 0.0], [0.0, 0.2 / 0.605, 0.1 / 0.905, 0.05 / 0.055]])
+    np.testing.assert_allclose(masks[0, :, 0, :, 0], ink * shares, atol=1e-6)
+    alone = Sum().masks(Drawn(tf.constant(colour)), tf.constant([[1.0, 0.0]]), image)
+    expected = ink[0] * [0.8 / 0.805, 0.4 / 0.405, 0.8 / 0.805, 0.0]
+    np.testing.assert_allclose(alone[0, :, 0, :, 0], [expected, [0.0] * 4], atol=1e-6)
+
+
+def test_a_bright_ground_and_dark_pixels_are_no_objects():
+    colour = tf.constant([0.9, 0.9, 0.1], shape=[1, 1, 1, 3, 1])
+    image = tf.constant([0.9, 0.0, 0.8], shape=[1, 1, 3, 1])
+    ground = tf.constant([0.0, 0.0, 0.7], shape=[1, 1, 3, 1])
+    masks = Sum().masks(Drawn(colour), tf.ones([1, 1]), image, ground)
+    np.testing.assert_allclose(masks[0, 0, 0, :, 0], [0.9 / 0.905, 0.0, 0.8 / 0.9 * 0.1 / 0.805], atol=1e-6)
 
 
 def test_masks_of_colours_go_by_the_brightest_channel_and_an_object_that_is_hardly_drawn_covers_little():
     colour = np.zeros([1, 2, 1, 2, 3], np.float32)
     colour[0, 0, 0] = [[0.2, 0.6, 0.0], [0.3, 0.0, 0.0]]
     colour[0, 1, 0] = [[0.0, 0.0, 0.01], [0.0, 0.0, 0.0]]
-    masks = Sum().masks(Drawn(tf.constant(colour)), tf.ones([1, 2]))
-    np.testing.assert_allclose(masks[0, :, 0, :, 0], [[1.0 / 1.1, 0.5], [0.1 / 1.1, 0.0]], atol=1e-6)
+    masks = Sum().masks(Drawn(tf.constant(colour)), tf.ones([1, 2]), tf.constant(colour.sum(1)))
+    expected = [[0.6 / 0.615, 0.5 * 0.3 / 0.305], [0.01 / 0.615, 0.0]]
+    np.testing.assert_allclose(masks[0, :, 0, :, 0], expected, atol=1e-6)
 
 
 def test_masks_that_objects_have_are_taken_as_they_are():
     mask = tf.constant([0.3, 1.0, 0.9, 0.5], shape=[1, 2, 1, 2, 1])
-    masks = Sum().masks(Drawn(tf.ones([1, 2, 1, 2, 1]), mask), tf.ones([1, 2]))
+    masks = Sum().masks(Drawn(tf.ones([1, 2, 1, 2, 1]), mask), tf.ones([1, 2]), tf.zeros([1, 1, 2, 1]))
     np.testing.assert_allclose(masks[0, :, 0, :, 0], [[0.3 / 1.2, 1.0 / 1.5], [0.9 / 1.2, 0.5 / 1.5]], atol=1e-6)

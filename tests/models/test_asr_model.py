@@ -62,10 +62,10 @@ def by_the_training_pass(model, batch):
     boxes, drawn = on_canvases(model, latents)
     drawn *= presence[..., None, None, None]
     brightness = np.max(drawn, -1, keepdims=True)
-    covered = brightness / np.maximum(brightness.max((2, 3), keepdims=True), 0.1)
+    ink = np.max(batch, -1, keepdims=True)[:, None] / np.maximum(brightness.max((2, 3), keepdims=True), 0.1)
     return {
         "scores": tf.cumsum(count_probs, axis=1, reverse=True)[:, 1:],
-        "masks": covered / np.maximum(covered.sum(1, keepdims=True), 1.0),
+        "masks": tf.constant(np.minimum(ink, 1.0) * brightness / (brightness.sum(1, keepdims=True) + 5e-3)),
         "count": count,
         "count_probs": count_probs,
         "presence": presence,
@@ -96,8 +96,9 @@ def test_infer_is_the_training_pass_without_noise_fast_and_plain(settings):
     assert set(found) == set(plain) == set(wanted)
     for name, value in wanted.items():
         assert found[name].dtype == plain[name].dtype == value.dtype
-        np.testing.assert_allclose(found[name], value, rtol=0, atol=1e-5, err_msg=name)
-        np.testing.assert_allclose(plain[name], value, rtol=0, atol=1e-5, err_msg=name)
+        atol = 1e-4 if name == "masks" else 1e-5  # where a pixel is nearly black, masks are quotients of small numbers
+        np.testing.assert_allclose(found[name], value, rtol=0, atol=atol, err_msg=name)
+        np.testing.assert_allclose(plain[name], value, rtol=0, atol=atol, err_msg=name)
 
 
 def test_infer_is_deterministic_and_consistent():
@@ -318,10 +319,10 @@ def test_samples_come_with_masks_if_asked():
     assert set(drawn) == {*without, "masks"}
     for name, value in without.items():
         np.testing.assert_array_equal(value, drawn[name])
-    # Alone on its canvas, an object's mask is its brightness over the brightest pixel's.
+    # Alone on its canvas, an object's mask is its brightness over the brightest pixel's, but where that is nothing.
     alone = drawn["count"] == 1
     brightness = drawn["images"].numpy()[alone]
-    wanted = brightness / np.maximum(brightness.max((1, 2, 3), keepdims=True), 0.1)
+    wanted = brightness / np.maximum(brightness.max((1, 2, 3), keepdims=True), 0.1) * brightness / (brightness + 5e-3)
     assert len(wanted)
     np.testing.assert_allclose(drawn["masks"].numpy()[alone][:, 0], wanted, atol=1e-5)
     assert not drawn["masks"].numpy()[drawn["presence"] == 0].any()
