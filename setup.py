@@ -53,7 +53,7 @@ SERVE = [
 ]
 TEST = [
     "hypothesis>=6.100,<7",
-    "pycocotools>=2.0.8,<3",  # what average precision is held against
+    "pycocotools>=2.0.8,<3",  # what average precision is held against; LABELLED needs it too
     "pytest>=8.0,<10",
     "pytest-xdist>=3.6,<4",
     "pyyaml>=6.0,<7",
@@ -63,6 +63,8 @@ TEST = [
     *BEAM,
     *SERVE,
 ]
+# COCO's encoding of masks: `asr_sample --format=coco` and `asr_batch_infer --format=coco`.
+LABELLED = ["pycocotools>=2.0.8,<3"]
 LINT = ["mypy>=1.11,<3", "ruff>=0.6,<1"]
 
 
@@ -117,6 +119,7 @@ setup(
     extras_require={
         "data": DATA,
         "export": EXPORT,
+        "labelled": LABELLED,
         "beam": BEAM,
         "serve": SERVE,
         "test": TEST,

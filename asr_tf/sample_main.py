@@ -2,6 +2,10 @@
 
 Example:
   asr_sample --workdir=runs/mnist --num_samples=64 --seed=0 --num_objects=3
+
+With --format it writes a labelled data set instead, for training a detector: images with boxes, masks and counts.
+  asr_sample --workdir=runs/mnist --num_samples=100000 --format=coco --output=scenes
+The same command goes on where it was interrupted.
 """
 
 from __future__ import annotations
@@ -35,8 +39,19 @@ flags.DEFINE_integer(
     lower_bound=0,
     flag_values=_FLAGS,
 )
+flags.DEFINE_enum(
+    "format",
+    None,
+    ["coco", "tfds", "tfrecord", "yolo"],
+    "Write a labelled data set in this format.",
+    flag_values=_FLAGS,
+)
 flags.DEFINE_string(
-    "output", None, "Folder to write to; without it, samples/ in --workdir.", flag_values=_FLAGS
+    "output",
+    None,
+    "Folder to write to; without it, samples/ in --workdir, or samples/FORMAT there. A data set needs a new folder, or "
+    "one that the same command has begun.",
+    flag_values=_FLAGS,
 )
 command_line.define_debug(_FLAGS)
 
@@ -54,24 +69,35 @@ def _check() -> None:
 
 
 def _main() -> None:
+    from asr_tf.runs.run_folder import RunFolder, restore_model
+
+    folder = RunFolder(_FLAGS.workdir)
+    folder.check_is_run()
+    samples = folder.samples / _FLAGS.format if _FLAGS.format else folder.samples
+    target = RunFolder(_FLAGS.output or samples)
+    target.check_writable()
+    model, _ = restore_model(folder.path)
+    if not model.finds_objects and (_FLAGS.format or _FLAGS.num_objects is not None):
+        flag = "--format" if _FLAGS.format else "--num_objects"
+        raise ValueError(
+            f"{flag} needs a model of objects; {folder.path} holds a plain autoencoder: leave the flag out."
+        )
+    if _FLAGS.format:
+        _write_dataset(model, folder.config.read_text(encoding="utf-8"), target.path)
+    else:
+        _write_samples(model, target.path)
+
+
+def _write_samples(model: Any, target: pathlib.Path) -> None:
+    """Writes the picture and the arrays."""
     import keras
     import numpy as np
     from PIL import Image
 
     from asr_tf.evaluation import tiles
     from asr_tf.runs.files import replacing
-    from asr_tf.runs.run_folder import RunFolder, restore_model
 
-    folder = RunFolder(_FLAGS.workdir)
-    folder.check_is_run()
-    target = RunFolder(_FLAGS.output or folder.samples)
-    target.check_writable()
-    model, _ = restore_model(folder.path)
     options = {} if _FLAGS.num_objects is None else {"num_objects": _FLAGS.num_objects}
-    if options and not model.finds_objects:
-        raise ValueError(
-            f"--num_objects needs a model of objects; {folder.path} holds a plain autoencoder: leave the flag out."
-        )
     chunks = []
     for start in range(0, _FLAGS.num_samples, _CHUNK):
         size = min(_CHUNK, _FLAGS.num_samples - start)
@@ -80,20 +106,35 @@ def _main() -> None:
     drawn = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
     shown = {name: values[:_MOST_IN_PICTURE] for name, values in drawn.items()}
     picture = tiles.draw_boxes_grid(shown["images"], shown.get("boxes"), shown.get("count"))
-    with replacing(target.path / "samples.png") as file:
+    with replacing(target / "samples.png") as file:
         Image.fromarray(picture).save(file, "png")
     names = {"images": "images", "count": "counts", "boxes": "boxes"}
     kept: dict[str, Any] = {names[name]: values for name, values in drawn.items() if name in names}
-    with replacing(target.path / "samples.npz") as file:
+    with replacing(target / "samples.npz") as file:
         np.savez_compressed(file, **kept)
-    shares = ""
-    if model.finds_objects:
-        counts, numbers = np.unique(drawn["count"], return_counts=True)
-        parts = (f"{n} with {count}" for count, n in zip(counts, numbers, strict=True))
-        shares = f" (objects: {', '.join(parts)})"
-    print(f"{len(drawn['images'])} scenes{shares}.")
-    print(f"Picture: {pathlib.Path(target.path, 'samples.png')}")
-    print(f"Arrays: {pathlib.Path(target.path, 'samples.npz')}")
+    numbers = np.bincount(drawn["count"]).tolist() if model.finds_objects else []
+    print(f"{len(drawn['images'])} scenes{_shares(numbers)}.")
+    print(f"Picture: {target / 'samples.png'}")
+    print(f"Arrays: {target / 'samples.npz'}")
+
+
+def _write_dataset(model: Any, config: str, target: pathlib.Path) -> None:
+    """Writes a labelled data set, or what is missing of it."""
+    from asr_tf.labelled.sampling import sample_dataset
+
+    tally = sample_dataset(
+        model, target, _FLAGS.format, _FLAGS.num_samples, _FLAGS.seed, _FLAGS.num_objects, config
+    )
+    print(f"{tally.scenes} scenes{_shares(tally.scenes_with)}, {tally.objects} labelled objects.")
+    if tally.left_out:
+        print(f"{tally.left_out} more objects can't be seen: they are counted, but not labelled.")
+    print(f"Data set: {target}")
+
+
+def _shares(scenes_with: list[int]) -> str:
+    """How many scenes have 0, 1, ... objects, in words; nothing for a model without objects."""
+    parts = (f"{number} with {count}" for count, number in enumerate(scenes_with) if number)
+    return f" (objects: {', '.join(parts)})" if scenes_with else ""
 
 
 if __name__ == "__main__":

@@ -2,5 +2,5 @@
 
 The folder stands beside `asr_tf/` in a checkout; its Python is `asr_tf.export` there and in the wheel.
 
-May import everything up to `asr_tf.serving`.
+May import everything up to `asr_tf.labelled`.
 """

@@ -4,7 +4,8 @@ Example:
   asr_batch_infer --export_dir=exports/mnist --input='scenes/*.tfrecord|pictures/*.png' --output=results
 
 Writes results/objects-*.parquet, a row for each image, and results/refused-*.jsonl, a line for each image or file that
-couldn't be used, with the reason; these stop nothing. What comes after `--` are flags of Beam, which say where it runs:
+couldn't be used, with the reason; these stop nothing. With --format=coco the objects, their masks included, go to
+results/objects-coco.json. What comes after `--` are flags of Beam, which say where it runs:
   asr_batch_infer --export_dir=D --input=I --output=O -- --runner=FlinkRunner --flink_master=host:8081
 Without them it runs in this process.
 """
@@ -35,9 +36,15 @@ flags.DEFINE_multi_string(
     flag_values=_FLAGS,
 )
 flags.DEFINE_string("output", None, "Folder for the results, created if missing; needed.", flag_values=_FLAGS)
+_FORMATS = ["parquet", "tfrecord", "coco"]
 flags.DEFINE_enum(
-    "output_format", "parquet", ["parquet", "tfrecord"], "Format of the rows.", flag_values=_FLAGS
+    "format",
+    None,
+    _FORMATS,
+    "Format of the results; without it, parquet. coco is one JSON with boxes and masks, and needs pycocotools.",
+    flag_values=_FLAGS,
 )
+flags.DEFINE_enum("output_format", None, _FORMATS, "Another name of --format.", flag_values=_FLAGS)
 flags.DEFINE_boolean(
     "strict", False, "End with status 1 if any image was refused, after all others are written.", flag_values=_FLAGS
 )
@@ -60,6 +67,8 @@ def _check() -> None:
     command_line.require(_FLAGS, "export_dir", "the folder that asr_export wrote")
     command_line.require(_FLAGS, "input", "files or patterns of images, '*.png' for example")
     command_line.require(_FLAGS, "output", "the folder for the results")
+    if _FLAGS.format and _FLAGS.output_format:
+        raise flags.IllegalFlagValueError("--format and --output_format are the same: give --format alone.")
 
 
 def _patterns() -> list[str]:
@@ -78,11 +87,14 @@ def _main() -> None:
     options = job.parse_options(_beam_arguments)
     output = os.path.expanduser(_FLAGS.output).rstrip("/")
     model = job.find_model(_FLAGS.export_dir, _FLAGS.version)
-    written, refused = job.run(model, _patterns(), output, _FLAGS.output_format, options)
+    output_format = _FLAGS.format or _FLAGS.output_format or _FORMATS[0]
+    written, refused = job.run(model, _patterns(), output, output_format, options)
     faulty = "1 image or file was" if refused == 1 else f"{refused} images or files were"
     print(f"{written} images inferred; {faulty} refused.")
-    if written:
-        print(f"Rows: {output}/objects-*.{_FLAGS.output_format}")
+    if written and output_format == "coco":
+        print(f"COCO: {output}/objects-coco.json")
+    elif written:
+        print(f"Rows: {output}/objects-*.{output_format}")
     if refused:
         print(f"Refused, with reasons: {output}/refused-*.jsonl")
     if not written:

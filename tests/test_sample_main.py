@@ -1,12 +1,19 @@
 from __future__ import annotations
 
+import shutil
+import sys
+
 import numpy as np
 import pytest
 import testing_model
+from pycocotools.coco import COCO
+from testing_labelled import contents
 
 from asr_tf import sample_main
-from asr_tf.runs import configuration
-from asr_tf.runs.run_folder import RunFolderError
+from asr_tf.labelled import shards
+from asr_tf.labelled.formats import FORMATS
+from asr_tf.runs import configuration, run_folder
+from asr_tf.runs.run_folder import RunFolderError, restore_model
 from asr_tf.training import fit
 
 
@@ -50,3 +57,120 @@ def test_a_folder_without_a_checkpoint_is_told(workdir):
         path.unlink()
     with pytest.raises(RunFolderError, match="holds no checkpoint yet"):
         sample(f"--workdir={workdir}")
+
+
+def command(monkeypatch, *arguments):
+    """What the command does with arguments, in this process: the exit's status."""
+    monkeypatch.setattr(sys, "argv", ["asr_sample", *map(str, arguments)])
+    for name in sample_main._FLAGS:
+        sample_main._FLAGS[name].unparse()
+    with pytest.raises(SystemExit) as end:
+        sample_main.run()
+    return end.value.code or 0
+
+
+@pytest.fixture
+def small_shards(monkeypatch):
+    monkeypatch.setattr(shards, "SCENES_OF_A_SHARD", 8)
+    monkeypatch.setattr(shards, "_LARGEST_CHUNK", 4)
+
+
+def test_formats_are_those_that_can_be_written():
+    assert sample_main._FLAGS["format"].parser.enum_values == sorted(FORMATS)
+
+
+def test_a_data_set_holds_what_the_model_draws(tiny_run, tmp_path, small_shards, capsys):
+    arguments = [f"--workdir={tiny_run}", "--num_samples=22", "--seed=3", "--format=coco", f"--output={tmp_path}/a"]
+    sample(*arguments)
+    model, _ = restore_model(tiny_run)
+    drawn = [model.sample(min(4, 22 - start), seed=(3, start), with_masks=True) for start in range(0, 22, 4)]
+    count = np.concatenate([chunk["count"] for chunk in drawn])
+    visible = np.concatenate([(chunk["masks"].numpy() >= 0.5).any(axis=(2, 3, 4)) for chunk in drawn])
+    data = COCO(str(tmp_path / "a" / "annotations.json"))
+    assert [image["count"] for image in data.imgs.values()] == count.tolist()
+    assert [len(data.imgToAnns[number]) for number in range(1, 23)] == visible.sum(axis=1).tolist()
+    shares = ", ".join(f"{number} with {n}" for n, number in enumerate(np.bincount(count)) if number)
+    output = capsys.readouterr().out
+    assert f"22 scenes (objects: {shares}), {visible.sum()} labelled objects.\n" in output
+    assert f"Data set: {tmp_path}/a\n" in output
+    hidden = count.sum() - visible.sum()
+    assert (f"{hidden} more objects can't be seen: they are counted, but not labelled.\n" in output) == (hidden > 0)
+
+
+def test_the_same_command_goes_on_to_the_same_bytes(tiny_run, tmp_path, small_shards, monkeypatch):
+    arguments = [f"--workdir={tiny_run}", "--num_samples=22", "--format=yolo", "--num_objects=2"]
+    sample(*arguments, f"--output={tmp_path}/once")
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr(FORMATS["yolo"], "finish", lambda *_: sys.exit(1))
+        with pytest.raises(SystemExit):
+            sample(*arguments, f"--output={tmp_path}/parts")
+    sample(*arguments, f"--output={tmp_path}/parts")
+    assert contents(tmp_path / "parts") == contents(tmp_path / "once")
+
+
+def test_data_sets_lie_beside_the_run(tiny_run, tmp_path, capsys):
+    shutil.copytree(tiny_run, tmp_path / "run")
+    for name in FORMATS:
+        sample(f"--workdir={tmp_path}/run", "--num_samples=3", f"--format={name}")
+        assert f"Data set: {tmp_path}/run/samples/{name}\n" in capsys.readouterr().out
+
+
+def test_other_flags_than_those_of_the_data_set_are_told(tiny_run, tmp_path, monkeypatch, capfd):
+    arguments = [f"--workdir={tiny_run}", f"--output={tmp_path}/a", "--format=coco", "--num_samples=5"]
+    assert command(monkeypatch, *arguments) == 0
+    before = contents(tmp_path / "a")
+    for flag, message in (
+        ("--num_samples=6", "num_samples is 5 there and 6 now"),
+        ("--seed=1", "seed is 0 there and 1 now"),
+        ("--format=yolo", "format is coco there and yolo now"),
+        ("--num_objects=2", "num_objects is not set there and 2 now"),
+    ):
+        assert command(monkeypatch, *arguments, flag) == 1
+        (line,) = capfd.readouterr().err.splitlines()
+        assert line.startswith(f"asr_sample: error: {tmp_path}/a holds scenes of other settings: {message};")
+    assert contents(tmp_path / "a") == before
+
+
+def test_another_model_is_told(tiny_run, tmp_path, monkeypatch, capfd):
+    arguments = [f"--output={tmp_path}/a", "--format=coco", "--num_samples=5"]
+    assert command(monkeypatch, f"--workdir={tiny_run}", *arguments) == 0
+    shutil.copytree(tiny_run, tmp_path / "run")
+    model, _ = restore_model(tmp_path / "run")
+    model.weights[0].assign(model.weights[0] + 1.0)
+    run_folder.Checkpoints(tmp_path / "run" / "checkpoints", model=model).save(1)
+    assert command(monkeypatch, f"--workdir={tmp_path}/run", *arguments) == 1
+    assert "holds scenes of other settings: the model is " in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["--format=voc"], 2, "flag --format=voc: value should be one of <coco|tfds|tfrecord|yolo>"),
+        (["--format=coco", "--num_objects=9"], 1, "num_objects must be between 0 and 3, got 9."),
+        (["--format=coco", "--output=/proc/none"], 1, "can't write in work folder /proc/none"),
+    ],
+)
+def test_wrong_flags_are_told_on_one_line(tiny_run, tmp_path, monkeypatch, capfd, arguments, status, message):
+    assert command(monkeypatch, f"--workdir={tiny_run}", f"--output={tmp_path}/a", *arguments) == status
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith("asr_sample: error: ")
+    assert message in line
+
+
+@pytest.mark.parametrize("flag", ["--format=coco", "--num_objects=1"])
+def test_a_plain_autoencoder_has_no_objects(workdir, monkeypatch, capfd, flag):
+    monkeypatch.setattr(testing_model.TinyModel, "finds_objects", False)
+    assert command(monkeypatch, f"--workdir={workdir}", flag) == 1
+    (line,) = capfd.readouterr().err.splitlines()
+    name = flag.partition("=")[0]
+    assert line == (
+        f"asr_sample: error: {name} needs a model of objects; {workdir} holds a plain autoencoder: leave the flag out."
+    )
+
+
+def test_without_pycocotools_it_says_what_to_install(tiny_run, tmp_path, monkeypatch, capfd):
+    monkeypatch.setitem(sys.modules, "pycocotools", None)
+    arguments = [f"--workdir={tiny_run}", f"--output={tmp_path}/a", "--num_samples=3"]
+    assert command(monkeypatch, *arguments, "--format=coco") == 1
+    assert capfd.readouterr().err.splitlines()[0].endswith("pip install 'asr_tf[labelled]'")
+    assert command(monkeypatch, *arguments, "--format=yolo") == 0

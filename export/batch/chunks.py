@@ -83,6 +83,7 @@ class Predictions:
         count_probs: float32 [N, T + 1], probability of each number.
         boxes: float32 [N, T, 4], [ymin, xmin, ymax, xmax] in canvas fractions; zeros from row `count` on.
         scores: float32 [N, T], the probability that there is a first, second, ... object: P(count > t).
+        masks: bool [N, T, H, W], the pixels of which an object has half or more; None where they aren't asked for.
     """
 
     files: list[str]
@@ -91,6 +92,7 @@ class Predictions:
     count_probs: np.ndarray
     boxes: np.ndarray
     scores: np.ndarray
+    masks: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.files)

@@ -17,11 +17,12 @@ from apache_beam.io.filesystem import BeamIOError
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from apache_beam.runners.runner import PipelineState
-from asr_tf.export.batch import pipeline
+from asr_tf.export.batch import coco_json, pipeline
 from asr_tf.export.batch.chunks import ModelSpec
-from asr_tf.export.batch.model_handler import inspect_model
+from asr_tf.export.batch.model_handler import check_masks, inspect_model
 
 from asr_tf.export import artifact
+from asr_tf.labelled import coco
 
 __all__ = ["find_model", "parse_options", "run"]
 
@@ -100,9 +101,12 @@ def run(
         How many images were written, and how many images or files were refused.
 
     Raises:
-        ValueError: a pattern without a file, or results that are there already.
+        ValueError: a pattern without a file, results that are there already, or a format that can't be written.
         RuntimeError: the runner tells of a failure.
     """
+    if output_format == pipeline.COCO:
+        coco.check_installed()
+        check_masks(model.path)
     _check_patterns(patterns)
     _check_output(output)
     beam_pipeline = beam.Pipeline(options=options)
@@ -111,6 +115,8 @@ def run(
     state = result.wait_until_finish()
     if state not in (None, PipelineState.DONE):
         raise RuntimeError(f"the job ended as {state}.")
+    if output_format == pipeline.COCO:
+        coco_json.join(f"{output}/{pipeline.COCO_PREFIX}")
     return pipeline.written_and_refused(result)
 
 

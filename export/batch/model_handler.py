@@ -16,9 +16,12 @@ from asr_tf.export.batch.chunks import Chunk, ModelSpec, Predictions, Refusal
 from asr_tf.export.batch.decoding import first_line
 from asr_tf.export.signatures import INFER, image_shape, read_signature
 
-__all__ = ["SavedModelHandler", "inspect_model"]
+from asr_tf.labelled.objects import LEAST_SHARE
+
+__all__ = ["SavedModelHandler", "check_masks", "inspect_model"]
 
 _WANTED = ("count", "count_probs", "boxes")
+_MASKS = "masks"
 
 Infer = Callable[[tf.Tensor], dict[str, tf.Tensor]]
 
@@ -40,6 +43,12 @@ def inspect_model(path: str) -> ModelSpec:
     return ModelSpec(path, image_shape(signature, path), counts - 1)
 
 
+def check_masks(path: str) -> None:
+    """Raises ValueError where the SavedModel in a folder gives no masks, as those of earlier versions."""
+    if _MASKS not in read_signature(path).outputs:
+        raise ValueError(f"{path} gives no masks, which the format coco needs: export the model anew with asr_export.")
+
+
 class SavedModelHandler(ModelHandler[Chunk, PredictionResult, Infer]):
     """Infers chunks of images; an image that the model refuses is told apart from the others of its chunk.
 
@@ -48,21 +57,24 @@ class SavedModelHandler(ModelHandler[Chunk, PredictionResult, Infer]):
 
     Args:
         path: folder of the SavedModel, which every worker can read.
+        with_masks: whether the predictions have masks.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, with_masks: bool = False) -> None:
         super().__init__()
         self._path = path
+        self._wanted = (*_WANTED, _MASKS) if with_masks else _WANTED
 
     def load_model(self) -> Infer:
         """The signature `infer`, without the outputs that aren't written: TensorFlow drops what only they need."""
         loaded = tf.saved_model.load(self._path)
         signature = loaded.signatures[INFER]
+        wanted = self._wanted
 
         @tf.function(input_signature=[signature.structured_input_signature[1]["images"]], autograph=False)
         def infer(images: tf.Tensor) -> dict[str, tf.Tensor]:
             outputs = signature(images=images)
-            return {name: outputs[name] for name in _WANTED}
+            return {name: outputs[name] for name in wanted}
 
         infer.keeps = loaded  # the signature alone doesn't keep the model's variables
         return infer
@@ -101,6 +113,8 @@ def _infer_chunk(model: Infer, chunk: Chunk) -> list[Predictions | Refusal]:
         return [result for row in rows for result in _infer_chunk(model, row)]
     # P(count > t) for t = 0 .. T - 1
     scores = np.cumsum(outputs["count_probs"][:, :0:-1], axis=1)[:, ::-1]
+    if _MASKS in outputs:
+        outputs[_MASKS] = outputs[_MASKS][..., 0] >= LEAST_SHARE
     return [Predictions(chunk.files, chunk.records, scores=np.minimum(scores, 1.0), **outputs)]
 
 

@@ -17,14 +17,16 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import Metrics
 from apache_beam.ml.inference.base import PredictionResult, RunInference
 from apache_beam.pvalue import TaggedOutput
-from asr_tf.export.batch import reading, writing
+from asr_tf.export.batch import coco_json, reading, writing
 from asr_tf.export.batch.chunks import CHUNK_SIZE, Chunk, ModelSpec, Predictions, Refusal
 from asr_tf.export.batch.model_handler import SavedModelHandler
 
-__all__ = ["FORMATS", "REFUSED_PREFIX", "RESULT_PREFIX", "build", "written_and_refused"]
+__all__ = ["COCO", "COCO_PREFIX", "FORMATS", "REFUSED_PREFIX", "RESULT_PREFIX", "build", "written_and_refused"]
 
-FORMATS = ("parquet", "tfrecord")
+COCO = "coco"
+FORMATS = ("parquet", "tfrecord", COCO)
 RESULT_PREFIX = "objects"
+COCO_PREFIX = f"{RESULT_PREFIX}-coco"
 REFUSED_PREFIX = "refused"
 
 _NAMESPACE = "asr_tf.batch"
@@ -46,7 +48,7 @@ def build(
         pipeline: an empty pipeline.
         patterns: names of files, or patterns with `*`, `?` and `[...]`, of any file system that Beam knows.
         model: what to infer with.
-        output: folder for `objects-*` and `refused-*.jsonl`.
+        output: folder for `objects-*` and `refused-*.jsonl`; the lines of COCO are to be joined, see `coco_json`.
         output_format: one of `FORMATS`.
     """
     groups = (
@@ -58,10 +60,10 @@ def build(
     read = groups | "Read" >> beam.ParDo(_Read(model.image_shape)).with_outputs(_REFUSED, main=_WRITTEN)
     inferred = (
         read[_WRITTEN]
-        | "Infer" >> RunInference(SavedModelHandler(model.path))
+        | "Infer" >> RunInference(SavedModelHandler(model.path, with_masks=output_format == COCO))
         | "Separate" >> beam.ParDo(_Separate()).with_outputs(_REFUSED, main=_WRITTEN)
     )
-    _write(inferred[_WRITTEN], model.num_steps, f"{output}/{RESULT_PREFIX}", output_format)
+    _write(inferred[_WRITTEN], model.num_steps, output, output_format)
     (
         (read[_REFUSED], inferred[_REFUSED])
         | "All refused" >> beam.Flatten()
@@ -118,9 +120,17 @@ class _Separate(beam.DoFn):
 
 
 def _write(
-    predictions: beam.PCollection, num_steps: int, prefix: str, output_format: str
+    predictions: beam.PCollection, num_steps: int, output: str, output_format: str
 ) -> None:
+    prefix = f"{output}/{RESULT_PREFIX}"
     counted = predictions | "Count" >> beam.Map(_counted)
+    if output_format == COCO:
+        (
+            counted
+            | "As COCO" >> beam.FlatMap(coco_json.to_lines).with_output_types(str)
+            | "Write lines" >> beam.io.WriteToText(f"{output}/{COCO_PREFIX}", ".jsonl", skip_if_empty=True)
+        )
+        return
     if output_format == "tfrecord":
         (
             counted

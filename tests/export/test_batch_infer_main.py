@@ -6,7 +6,9 @@ import sys
 import numpy as np
 import pytest
 import source_tree
+import testing_export
 import testing_saved_model as hand_made
+from pycocotools.coco import COCO
 
 from asr_tf.export import batch_infer_main
 
@@ -48,6 +50,36 @@ def test_the_command_tells_what_it_wrote(export_dir, tmp_path, monkeypatch, capf
     assert len(list((tmp_path / "strict").glob("objects-*.parquet"))) == 1
 
 
+@pytest.mark.parametrize("name", ["format", "output_format"])
+def test_coco_is_one_file(tiny_export, tmp_path, monkeypatch, capfd, name):
+    np.save(tmp_path / "a.npy", testing_export.images(20))
+    arguments = [f"--export_dir={tiny_export}", f"--input={tmp_path}/a.npy", f"--output={tmp_path}/out"]
+    assert not infer(monkeypatch, *arguments, f"--{name}=coco")
+    assert capfd.readouterr().out.splitlines() == [
+        "20 images inferred; 0 images or files were refused.",
+        f"COCO: {tmp_path}/out/objects-coco.json",
+    ]
+    assert len(COCO(str(tmp_path / "out" / "objects-coco.json")).imgs) == 20
+
+
+def test_rows_of_other_formats(export_dir, tmp_path, monkeypatch, capfd):
+    np.save(tmp_path / "a.npy", hand_made.pictures(3))
+    arguments = [f"--export_dir={export_dir}", f"--input={tmp_path}/a.npy", f"--output={tmp_path}/out"]
+    assert not infer(monkeypatch, *arguments, "--format=tfrecord")
+    assert f"Rows: {tmp_path}/out/objects-*.tfrecord" in capfd.readouterr().out
+    assert len(list((tmp_path / "out").glob("objects-*.tfrecord"))) == 1
+
+
+def test_without_pycocotools_it_says_what_to_install(tiny_export, tmp_path, monkeypatch, capfd):
+    monkeypatch.setitem(sys.modules, "pycocotools", None)
+    arguments = [f"--export_dir={tiny_export}", "--input=x", f"--output={tmp_path}/out"]
+    assert infer(monkeypatch, *arguments, "--format=coco") == 1
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith("asr_batch_infer: error: the format coco needs pycocotools")
+    assert line.endswith("pip install 'asr_tf[labelled]'")
+    assert not (tmp_path / "out").exists()
+
+
 def test_nothing_that_could_be_used_is_an_error(export_dir, tmp_path, monkeypatch, capfd):
     (tmp_path / "a.npy").write_bytes(b"junk")
     arguments = [f"--export_dir={export_dir}", f"--input={tmp_path}/a.npy", f"--output={tmp_path}/out"]
@@ -63,6 +95,12 @@ def test_nothing_that_could_be_used_is_an_error(export_dir, tmp_path, monkeypatc
         (["--export_dir=x", "--output=y"], 2, "--input is needed"),
         (["--export_dir=x", "--input=y"], 2, "--output is needed"),
         (["--export_dir=x", "--input=y", "--output=z", "--strikt"], 2, "unknown flag --strikt; did you mean --strict?"),
+        (
+            ["--export_dir=x", "--input=y", "--output=z", "--format=coco", "--output_format=coco"],
+            2,
+            "--format and --output_format are the same: give --format alone",
+        ),
+        (["--export_dir=x", "--input=y", "--output=z", "--format=voc"], 2, "should be one of <parquet|tfrecord|coco>"),
         (["--export_dir=/none", "--input=y", "--output=z"], 1, "holds no exported version"),
         (["--export_dir=x", "--input=y", "--output=z", "--", "--no_such_flag=1"], 1, "--no_such_flag is unknown"),
     ],

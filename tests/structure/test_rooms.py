@@ -25,6 +25,7 @@ LEVELS = (
     ("runs",),
     ("training",),
     ("serving",),
+    ("labelled",),
     PROGRAMS,
     ("export",),
 )

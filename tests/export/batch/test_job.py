@@ -14,6 +14,7 @@ import testing_export
 import testing_saved_model as hand_made
 from asr_tf.export.batch import job, model_handler
 from asr_tf.export.batch.chunks import Chunk, Refusal
+from pycocotools.coco import COCO
 
 
 @pytest.fixture(scope="module")
@@ -131,27 +132,69 @@ def test_an_export_answers_as_it_does_directly(tiny_export, tmp_path):
         np.testing.assert_allclose(np.array([row[name] for row in rows]), wanted[name], atol=1e-6, err_msg=name)
 
 
+def test_coco_holds_what_the_signature_answers(tiny_export, tmp_path):
+    images = (testing_export.images(300) * 255).astype(np.uint8)
+    folder = tmp_path / "in"
+    folder.mkdir()
+    np.save(folder / "a.npy", images[:290])
+    there = {(f"{folder}/a.npy", record): images[record] for record in range(290)}
+    for index in range(290, 300):
+        PIL.Image.fromarray(images[index, ..., 0]).save(folder / f"{index}.png")
+        there[f"{folder}/{index}.png", 0] = images[index]
+    (folder / "broken.png").write_bytes(b"no picture")
+    output = tmp_path / "out"
+    assert run(tiny_export, [f"{folder}/*"], output, "coco") == (300, 1)
+    assert sorted(path.name.partition("-0")[0] for path in output.iterdir()) == ["objects-coco.json", "refused"]
+    with pytest.raises(ValueError, match="holds results already"):
+        run(tiny_export, [f"{folder}/*"], output, "coco")
+
+    data = COCO(str(output / "objects-coco.json"))
+    assert {(image["file_name"], image["record"]) for image in data.imgs.values()} == set(there)
+    ordered = np.stack([there[image["file_name"], image["record"]] for image in data.imgs.values()])
+    infer = tf.saved_model.load(str(tiny_export / "1")).signatures["infer"]
+    wanted = {name: value.numpy() for name, value in infer(images=tf.constant(ordered, tf.float32) / 255).items()}
+    assert len(data.anns) > 100
+    for row, image in enumerate(data.imgs.values()):
+        assert image["count"] == wanted["count"][row]
+        masks = wanted["masks"][row, ..., 0] >= 0.5
+        steps = [step for step in range(image["count"]) if masks[step].any()]
+        entries = data.imgToAnns[image["id"]]
+        assert len(entries) == len(steps)
+        for entry, step in zip(entries, steps, strict=True):
+            np.testing.assert_array_equal(data.annToMask(entry), masks[step])
+            assert entry["score"] == pytest.approx(wanted["scores"][row, step], abs=2e-6)
+
+
+def test_an_export_without_masks_has_no_coco(export_dir, inputs, tmp_path):
+    with pytest.raises(ValueError, match="gives no masks, which the format coco needs: export the model anew"):
+        run(export_dir, [f"{inputs[0]}/s-*"], tmp_path / "out", "coco")
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.slow
 def test_workers_that_are_processes(export_dir, inputs, tmp_path):
     arguments = ["--direct_running_mode=multi_processing", "--direct_num_workers=2"]
     check_all(tmp_path, run(export_dir, [f"{inputs[0]}/*"], tmp_path, arguments=arguments), inputs)
 
 
-def test_without_the_training_stack(export_dir, inputs, tmp_path):
+@pytest.mark.parametrize("output_format", ["parquet", "coco"])
+def test_without_the_training_stack(tiny_export, tmp_path, output_format):
     """Where Keras, TensorFlow Probability and the rest can't be imported, as on a worker that has the least."""
+    np.save(tmp_path / "a.npy", testing_export.images(30))
     code = f"""
 import sys
 for name in ("keras", "tf_keras", "tensorflow_probability", "tensorflow_datasets", "gin", "scipy", "matplotlib"):
     sys.modules[name] = None
 from asr_tf.export.batch import job
-model = job.find_model({str(export_dir)!r})
-print(job.run(model, [{str(inputs[0] / "s-0.npy")!r}], {str(tmp_path / "out")!r}, "parquet", job.parse_options([])))
+model = job.find_model({str(tiny_export)!r})
+output = {str(tmp_path / "out")!r}
+print(job.run(model, [{str(tmp_path / "a.npy")!r}], output, {output_format!r}, job.parse_options([])))
 """
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=source_tree.ROOT, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == "(300, 0)"
+    assert done.stdout.strip() == "(30, 0)"
 
 
 def test_the_newest_version_or_the_one_that_is_asked_for(export_dir):
