@@ -43,6 +43,8 @@ DATA = ["apache-beam>=2.70,<3", "mlcroissant>=1.0.9,<2"]
 EXPORT = ["tensorflow-serving-api>=2.21,<2.22"]
 # asr_batch_infer; google-crc32c is what Beam writes TFRecords with.
 BEAM = ["apache-beam>=2.70,<3", "google-crc32c>=1.5,<2", "pyarrow>=16,<27"]
+# The masks of COCO: asr_sample and asr_batch_infer with --format=coco.
+LABELLED = ["pycocotools>=2.0.8,<3"]
 # asr_serve: KServe's model server (0.21 runs on Python 3.13 too), and what of its requirements is imported here.
 SERVE = [
     "fastapi>=0.115.3,<1",
@@ -53,7 +55,6 @@ SERVE = [
 ]
 TEST = [
     "hypothesis>=6.100,<7",
-    "pycocotools>=2.0.8,<3",  # what average precision is held against; LABELLED needs it too
     "pytest>=8.0,<10",
     "pytest-xdist>=3.6,<4",
     "pyyaml>=6.0,<7",
@@ -61,10 +62,9 @@ TEST = [
     "setuptools>=70.1",
     "wheel>=0.42",
     *BEAM,
+    *LABELLED,  # average precision is held against it, too
     *SERVE,
 ]
-# COCO's encoding of masks: `asr_sample --format=coco` and `asr_batch_infer --format=coco`.
-LABELLED = ["pycocotools>=2.0.8,<3"]
 LINT = ["mypy>=1.11,<3", "ruff>=0.6,<1"]
 
 
@@ -119,8 +119,8 @@ setup(
     extras_require={
         "data": DATA,
         "export": EXPORT,
-        "labelled": LABELLED,
         "beam": BEAM,
+        "labelled": LABELLED,
         "serve": SERVE,
         "test": TEST,
         "lint": LINT,

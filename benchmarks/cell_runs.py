@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmarks.cells import LINES, PICTURES, ROOT, Cell
 
-__all__ = ["data_folder", "run_cell"]
+__all__ = ["data_folder", "run_cell", "train_cell"]
 
 _CURVE = ("step", "train_seconds", "negative_elbo_nats", "val_count_accuracy", "val_mean_iou", "val_squared_error")
 _SHOWN = 8  # sampled scenes kept as a picture
@@ -31,6 +31,33 @@ def data_folder(given: pathlib.Path | None) -> pathlib.Path:
     if not folder.is_dir():
         raise ValueError(f"no folder {folder} with the original files; give --data, with mnist/ and dsprites/ in it.")
     return folder
+
+
+def train_cell(
+    cell: Cell, seed: int, minutes: float, data: pathlib.Path, runs: pathlib.Path, bindings: Sequence[str] = ()
+) -> tuple[pathlib.Path, str]:
+    """Trains a cell, or goes on with a run that was interrupted; one that is finished stays as it is.
+
+    Args:
+        cell, seed, minutes, data, runs, bindings: as of `run_cell`.
+
+    Returns:
+        The run's folder, and a digest of what the gin files say.
+    """
+    import gin
+
+    from asr_tf import fast
+    from asr_tf.runs import configuration
+    from asr_tf.training import fit
+
+    fast.tune_process()
+    name = "_".join([*cell, f"seed{seed}", f"{minutes:g}min"])
+    if bindings:
+        name += "_" + _digest("\n".join(bindings))
+    configuration.parse(cell.gin_files, [*cell.settings(minutes), *bindings])
+    settings = _digest(gin.config_str())
+    fit.train(runs / name, seed=seed, max_minutes=minutes, manual_dir=str(data))
+    return runs / name, settings
 
 
 def run_cell(
@@ -55,23 +82,11 @@ def run_cell(
         output: file that the line is appended to.
         bindings: further gin lines, which are written into the line.
     """
-    import gin
-
-    from asr_tf import fast
-    from asr_tf.runs import configuration
     from asr_tf.runs import evaluate as evaluation
-    from asr_tf.training import fit
 
-    fast.tune_process()
-    name = "_".join([*cell, f"seed{seed}", f"{minutes:g}min"])
-    if bindings:
-        name += "_" + _digest("\n".join(bindings))
-    workdir = str(runs / name)
-    configuration.parse(cell.gin_files, [*cell.settings(minutes), *bindings])
-    settings = _digest(gin.config_str())
-    fit.train(workdir, seed=seed, max_minutes=minutes, manual_dir=str(data))
+    workdir, settings = train_cell(cell, seed, minutes, data, runs, bindings)
     report = evaluation.evaluate(workdir, manual_dir=str(data))
-    reports = [json.loads(line) for line in (runs / name / "metrics.jsonl").read_text().splitlines()]
+    reports = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     row = {"cell": cell.name, "seed": seed, "minutes": minutes, "settings": settings, **report}
     if bindings:
         row["bindings"] = list(bindings)
@@ -80,7 +95,7 @@ def run_cell(
     with output.open("a", encoding="utf-8") as file:
         file.write(json.dumps(row) + "\n")
     if not bindings:
-        _draw_samples(workdir, PICTURES / f"{name}.png")
+        _draw_samples(workdir, PICTURES / f"{workdir.name}.png")
     return row
 
 
@@ -88,7 +103,7 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def _draw_samples(workdir: str, path: pathlib.Path) -> None:
+def _draw_samples(workdir: pathlib.Path, path: pathlib.Path) -> None:
     """A strip of scenes from the prior."""
     import numpy as np
     from PIL import Image

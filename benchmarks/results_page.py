@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import pathlib
 import statistics
@@ -11,9 +12,24 @@ from typing import Any, NamedTuple
 from benchmarks import ablation
 from benchmarks.cells import DATA, MODELS, PICTURES, ROOT, SETTINGS, Cell, of_newest_settings
 
-__all__ = ["OBJECTS", "SUMMARY_TITLES", "TITLES", "Row", "page", "summary", "write"]
+__all__ = [
+    "DETECTOR",
+    "DETECTOR_FIGURES",
+    "OBJECTS",
+    "SUMMARY_TITLES",
+    "TITLES",
+    "Row",
+    "detector_figures",
+    "detector_table",
+    "page",
+    "summary",
+    "write",
+]
 
 PAGE = ROOT / "docs" / "RESULTS.md"
+DETECTOR = ROOT / "docs" / "results" / "detector.json"
+DETECTOR_FIGURES = {"ap50": "AP50", "ap": "AP", "ap75": "AP75"}
+"""Keys and titles of what `benchmarks.detector` measures."""
 TITLES = {"vae": "VAE", "air": "AIR", "air_pprior": "AIR-pPrior", "asr": "AIR-ASR"}
 OBJECTS = {
     "count13": "1 or 3 objects",
@@ -251,8 +267,39 @@ def _command(row: Row) -> str:
     return f"    python -m benchmarks.reproduce {flags}"
 
 
-def page(rows: Sequence[Row], ablated: Sequence[Row] = ()) -> str:
-    """The page as Markdown, from the lines of the cells and those of `benchmarks.ablation`."""
+def detector_table(figures: Row) -> str:
+    """What `benchmarks.detector` measured on test scenes, as a Markdown table."""
+    lines = ["| a detector learns from | " + " | ".join(DETECTOR_FIGURES.values()) + " |", "|---" * 4 + "|"]
+    for title, row in (
+        ("sampled scenes", figures["sampled"]["test"]),
+        ("true labels", figures["true"]["test"]),
+        ("ratio", figures["ratio"]),
+    ):
+        lines.append(f"| {title} | " + " | ".join(f"{row[name]:.3f}" for name in DETECTOR_FIGURES) + " |")
+    return "\n".join(lines)
+
+
+_DETECTOR_ABOUT = """## Sampled scenes as labelled data
+
+A small detector, trained once on {scenes:,} scenes that the model of {cell} draws from its prior, and once on as many
+training scenes with their true boxes; both are measured on the true boxes of the test scenes. The model learned for
+{minutes:g} minutes ({steps:,} steps), without a label. A pixel belongs to an object's mask from a share of
+{share:g} on, which images without labels tell. The command writes
+[results/detector.json](results/detector.json):
+
+    python -m benchmarks.detector --seed={seed} --minutes={minutes:g}
+"""
+
+
+def _detector_section(figures: Row) -> list[str]:
+    about = {"scenes": figures["sampled"]["scenes"], "steps": figures["train_steps"]}
+    about["share"] = figures["least_share"]
+    known = {name: figures[name] for name in ("cell", "minutes", "seed")}
+    return [_DETECTOR_ABOUT.format(**about, **known), detector_table(figures), ""]
+
+
+def page(rows: Sequence[Row], ablated: Sequence[Row] = (), detected: Row | None = None) -> str:
+    """The page as Markdown, from the lines of the cells, those of `benchmarks.ablation`, and `benchmarks.detector`."""
     rows = [row for row in rows if not row.get("bindings")]
     parts = [_INTRODUCTION, "## What AIR-ASR should reach, and what it reached\n", *_goal_lines(rows), ""]
     for data in DATA:
@@ -271,9 +318,16 @@ def page(rows: Sequence[Row], ablated: Sequence[Row] = ()) -> str:
                 parts.append(f"Not run yet: {', '.join(missing)}.\n")
             if seen:
                 parts += ["Commands:\n", *sorted(_command(row) for row in seen), ""]
+    if detected:
+        parts += _detector_section(detected)
     if ablated:
         parts += ablation.section(ablated)
     return "\n".join(parts).rstrip() + "\n"
+
+
+def detector_figures() -> Row | None:
+    """What `benchmarks.detector` wrote last, None where it wasn't run."""
+    return json.loads(DETECTOR.read_text(encoding="utf-8")) if DETECTOR.is_file() else None
 
 
 def write(rows: Sequence[Row], ablated: Sequence[Row] = (), path: pathlib.Path = PAGE) -> pathlib.Path:
@@ -282,7 +336,7 @@ def write(rows: Sequence[Row], ablated: Sequence[Row] = (), path: pathlib.Path =
     Returns:
         The page's path.
     """
-    path.write_text(page(rows, ablated), encoding="utf-8")
+    path.write_text(page(rows, ablated, detector_figures()), encoding="utf-8")
     if ablated:
         ablation.draw(ablated, path.parent / "images" / ablation.PICTURE.name)
     for data in DATA:

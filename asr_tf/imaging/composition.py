@@ -20,7 +20,7 @@ __all__ = ["Composition", "Drawn", "Sum"]
 
 
 _FAINT = 0.1  # brightness of the brightest pixel that an object has at least, if it is one
-_BLACK = 5e-3  # brightness of the ground: a pixel where objects draw less than that is the ground's
+_BLACK = 5e-3  # a pixel on which objects draw less than that is the ground's, the more so the less they draw
 
 
 class Drawn(NamedTuple):
@@ -92,8 +92,8 @@ class Composition(Part, abc.ABC):
         brightness = presence * _brightness(drawn.colour)
         brightest = tf.maximum(tf.reduce_max(brightness, axis=(-3, -2), keepdims=True), _FAINT)
         seen, behind = (0.0 if x is None else _brightness(x)[:, tf.newaxis] for x in (images, background))
-        in_all = tf.reduce_sum(brightness, axis=1, keepdims=True) + behind + _BLACK
-        return tf.minimum(seen / brightest, 1.0) * brightness / in_all
+        in_all = tf.reduce_sum(brightness, axis=1, keepdims=True) + behind
+        return tf.minimum(seen / brightest, 1.0) * brightness / tf.maximum(in_all, _BLACK)
 
 
 @gin.register

@@ -29,12 +29,7 @@ from asr_tf.checks import (
     check_whole,
 )
 from asr_tf.constraints import Constraint, SceneStatistics
-from asr_tf.distributions import (
-    PresenceCode,
-    RelaxedPresenceCode,
-    code_of_count,
-    scene_posterior,
-)
+from asr_tf.distributions import PresenceCode, RelaxedPresenceCode, code_of_count, scene_posterior
 from asr_tf.imaging.composition import Composition, Sum
 from asr_tf.imaging.observation import BernoulliPixels, Observation
 from asr_tf.models import bound, parts
@@ -56,6 +51,7 @@ __all__ = ["ASRModel"]
 
 # What `infer` takes at once: more needs memory, and is no faster.
 _LARGEST_BATCH = 256
+
 
 @gin.register
 @keras.saving.register_keras_serializable(package="asr_tf")

@@ -107,19 +107,19 @@ def test_masks_are_shares_of_pixels_hand_computed():
     image = tf.constant([0.8, 0.6, 0.4, 0.05], shape=[1, 1, 4, 1])
     masks = Sum().masks(Drawn(tf.constant(colour)), tf.constant([[1.0, 1.0]]), image)
     ink = np.array([[1.0, 0.6 / 0.8, 0.4 / 0.8, 0.05 / 0.8], [1.0, 1.0, 1.0, 0.05 / 0.2]])
-    shares = np.array([[0.8 / 0.805, 0.4 / 0.605, 0.8 / 0.905, 0.0], [0.0, 0.2 / 0.605, 0.1 / 0.905, 0.05 / 0.055]])
+    shares = np.array([[0.8 / 0.8, 0.4 / 0.6, 0.8 / 0.9, 0.0], [0.0, 0.2 / 0.6, 0.1 / 0.9, 0.05 / 0.05]])
     np.testing.assert_allclose(masks[0, :, 0, :, 0], ink * shares, atol=1e-6)
     alone = Sum().masks(Drawn(tf.constant(colour)), tf.constant([[1.0, 0.0]]), image)
-    expected = ink[0] * [0.8 / 0.805, 0.4 / 0.405, 0.8 / 0.805, 0.0]
+    expected = ink[0] * [0.8 / 0.8, 0.4 / 0.4, 0.8 / 0.8, 0.0]
     np.testing.assert_allclose(alone[0, :, 0, :, 0], [expected, [0.0] * 4], atol=1e-6)
 
 
-def test_a_bright_ground_and_dark_pixels_are_no_objects():
-    colour = tf.constant([0.9, 0.9, 0.1], shape=[1, 1, 1, 3, 1])
-    image = tf.constant([0.9, 0.0, 0.8], shape=[1, 1, 3, 1])
-    ground = tf.constant([0.0, 0.0, 0.7], shape=[1, 1, 3, 1])
+def test_a_bright_ground_and_dark_pixels_and_what_is_hardly_drawn_are_no_objects():
+    colour = tf.constant([0.9, 0.9, 0.1, 0.001], shape=[1, 1, 1, 4, 1])
+    image = tf.constant([0.9, 0.0, 0.8, 0.9], shape=[1, 1, 4, 1])
+    ground = tf.constant([0.0, 0.0, 0.7, 0.0], shape=[1, 1, 4, 1])
     masks = Sum().masks(Drawn(colour), tf.ones([1, 1]), image, ground)
-    np.testing.assert_allclose(masks[0, 0, 0, :, 0], [0.9 / 0.905, 0.0, 0.8 / 0.9 * 0.1 / 0.805], atol=1e-6)
+    np.testing.assert_allclose(masks[0, 0, 0, :, 0], [1.0, 0.0, 0.8 / 0.9 * 0.1 / 0.8, 0.2], atol=1e-6)
 
 
 def test_masks_of_colours_go_by_the_brightest_channel_and_an_object_that_is_hardly_drawn_covers_little():
@@ -127,7 +127,7 @@ def test_masks_of_colours_go_by_the_brightest_channel_and_an_object_that_is_hard
     colour[0, 0, 0] = [[0.2, 0.6, 0.0], [0.3, 0.0, 0.0]]
     colour[0, 1, 0] = [[0.0, 0.0, 0.01], [0.0, 0.0, 0.0]]
     masks = Sum().masks(Drawn(tf.constant(colour)), tf.ones([1, 2]), tf.constant(colour.sum(1)))
-    expected = [[0.6 / 0.615, 0.5 * 0.3 / 0.305], [0.01 / 0.615, 0.0]]
+    expected = [[0.6 / 0.61, 0.5 * 0.3 / 0.3], [0.01 / 0.61, 0.0]]
     np.testing.assert_allclose(masks[0, :, 0, :, 0], expected, atol=1e-6)
 
 

@@ -65,7 +65,7 @@ def by_the_training_pass(model, batch):
     ink = np.max(batch, -1, keepdims=True)[:, None] / np.maximum(brightness.max((2, 3), keepdims=True), 0.1)
     return {
         "scores": tf.cumsum(count_probs, axis=1, reverse=True)[:, 1:],
-        "masks": tf.constant(np.minimum(ink, 1.0) * brightness / (brightness.sum(1, keepdims=True) + 5e-3)),
+        "masks": tf.constant(np.minimum(ink, 1.0) * brightness / np.maximum(brightness.sum(1, keepdims=True), 5e-3)),
         "count": count,
         "count_probs": count_probs,
         "presence": presence,
@@ -322,7 +322,8 @@ def test_samples_come_with_masks_if_asked():
     # Alone on its canvas, an object's mask is its brightness over the brightest pixel's, but where that is nothing.
     alone = drawn["count"] == 1
     brightness = drawn["images"].numpy()[alone]
-    wanted = brightness / np.maximum(brightness.max((1, 2, 3), keepdims=True), 0.1) * brightness / (brightness + 5e-3)
+    wanted = brightness / np.maximum(brightness.max((1, 2, 3), keepdims=True), 0.1)
+    wanted *= brightness / np.maximum(brightness, 5e-3)
     assert len(wanted)
     np.testing.assert_allclose(drawn["masks"].numpy()[alone][:, 0], wanted, atol=1e-5)
     assert not drawn["masks"].numpy()[drawn["presence"] == 0].any()

@@ -35,7 +35,7 @@ def run_module(module, *arguments, cwd=None):
         ("train_main", ["--workdir", "--gin_files", "--gin_bindings", "--seed", "--max_minutes",
                         "--data_dir", "--manual_dir"], ["--num_samples", "--verbosity", "--tfds"]),
         ("evaluate_main", ["--workdir", "--data_dir", "--manual_dir", "--split"], ["--seed", "--verbosity"]),
-        ("sample_main", ["--workdir", "--num_samples", "--seed", "--num_objects", "--output"],
+        ("sample_main", ["--workdir", "--num_samples", "--seed", "--num_objects", "--format", "--output"],
          ["--gin_files", "--verbosity"]),
         ("score_main", ["--truth", "--found", "--output"], ["--workdir", "--verbosity"]),
     ],

@@ -19,7 +19,7 @@ def test_performance_page_holds_the_tables_of_the_stored_figures():
 
 
 def test_results_page_is_that_of_the_stored_lines():
-    page = results_page.page(reproduce.lines(), reproduce.lines(ablation.LINES))
+    page = results_page.page(reproduce.lines(), reproduce.lines(ablation.LINES), results_page.detector_figures())
     assert results_page.PAGE.read_text(encoding="utf-8") == page, "run python -m benchmarks.reproduce --table"
 
 

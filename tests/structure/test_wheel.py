@@ -97,7 +97,7 @@ def test_wheel_tells_its_name_license_and_commands(unpacked):
     assert f"Version: {version['__version__']}\n" in metadata
     (pythons,) = re.findall("^Requires-Python: (.*)$", metadata, re.MULTILINE)
     assert set(pythons.split(",")) == {">=3.10", "<3.14"}
-    for extra in ("data", "export", "serve", "test", "lint", "dev"):
+    for extra in ("data", "export", "beam", "labelled", "serve", "test", "lint", "dev"):
         assert f"Provides-Extra: {extra}\n" in metadata
     assert [path.read_text() for path in info.rglob("LICENSE")] == [(ROOT / "LICENSE").read_text()]
     commands = (info / "entry_points.txt").read_text().split("\n")
