@@ -7,8 +7,9 @@ its prior, those that `asr_sample --num_samples=20000` draws with the same seed.
 around the objects' masks.  Two detectors with the same settings and seed learn, one from these scenes, the other from
 the first 20,000 training scenes with their true boxes.  Both are measured on the true boxes of the test scenes.
 
-No label of a real image reaches the first detector.  A pixel belongs to an object's mask from a share on that images
-without labels tell, see `share_fits`.  All settings below were chosen on the validation scenes.
+The first detector learns from no label of a real image.  A pixel belongs to an object's mask from a share on that
+images without labels tell, see `share_fits`; in what asr_sample writes it is a half.  The settings below, which both
+detectors share, were chosen on validation scenes with their labels.
 
 References:
     Zhou et al., "Objects as Points", 2019, arXiv:1904.07850: maps of centres, offsets and sizes, and their loss.
