@@ -65,7 +65,7 @@ command_line.define_debug(_FLAGS)
 
 def run() -> None:
     """Runs the command with the process's arguments; ends the process."""
-    command_line.launch("asr_train", __doc__, _FLAGS, _main, _check)
+    command_line.launch("asr_train", __doc__, _FLAGS, _main, _check, tuned=False)
 
 
 def _check() -> None:

@@ -87,7 +87,8 @@ def _turn(published: Any, name: str) -> Callable[[], Any]:
 
     calls = CALLS[name]
     if name == "fit_b64_t6":
-        trained, data = published.compiled(published.build(6)), published.dataset(64)
+        data = published.dataset(64)  # first, as in asr_train
+        trained = published.compiled(published.build(6))
         return functools.partial(trained.fit, data, steps_per_epoch=calls, epochs=1, verbose=0, shuffle=False)
     model = published.with_count(published.build(4 if name.endswith("t4") else 6), _OBJECTS)
     if name == "sample_1024":

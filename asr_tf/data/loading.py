@@ -5,8 +5,10 @@ Contract: nothing is downloaded.  Wrong names end in one line with the choices.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib
+import io
 import os
 import pathlib
 import sys
@@ -222,7 +224,8 @@ def _prepared_builder(
     no_longer = f"; what is beside it isn't read any more: {', '.join(older)}" if older else ""
     print(f"Preparing {builder_name}/{config} in {folder} (once){no_longer}.", file=sys.stderr)
     try:
-        builder.download_and_prepare(download_config=download_config)
+        with contextlib.redirect_stdout(io.StringIO()):  # TFDS speaks of a download; there is none
+            builder.download_and_prepare(download_config=download_config)
     except FileExistsError:
         # Another process has put it there meanwhile, as where two runs start at once.
         builder = builder_class(data_dir=data_dir, config=config)

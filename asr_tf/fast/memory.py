@@ -25,7 +25,8 @@ _VARIABLES = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_MAX_", "MALLOC_MMAP_THRESHO
 def tune_process() -> bool:
     """Asks glibc to keep freed memory, in the whole process and from now on; training is half as fast again with it.
 
-    The commands call it; a Python program of one's own may, before it trains.
+    The commands call it; a Python program of one's own may, before it trains and after it has read its images: what
+    reading frees would be kept too, and lie in pieces where training looks for room (3 to 12 % of a step).
 
     Does nothing where the C library isn't glibc, or where one of its own environment variables MALLOC_TRIM_THRESHOLD_,
     MALLOC_MMAP_MAX_, MALLOC_MMAP_THRESHOLD_ or GLIBC_TUNABLES is set: what it says then holds.

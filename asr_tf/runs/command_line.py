@@ -55,6 +55,7 @@ def launch(
     main: Callable[[], None],
     check: Callable[[], None],
     positional: str | None = None,
+    tuned: bool = True,
 ) -> None:
     """Parses the command line, runs `main`, exits the process.
 
@@ -65,6 +66,7 @@ def launch(
         main: does the work; reads the flags from `own`.
         check: raises flags.Error or ValueError for flags that can't be right, before anything heavy is imported.
         positional: the flag that an argument without a flag's name is for, if there may be one.
+        tuned: whether freed memory is kept from the start (`fast.tune_process`); else `main` may ask for it.
     """
     if any(argument in _HELP + _FULL_HELP for argument in sys.argv[1:]):
         print(_help(doc, own))
@@ -92,7 +94,8 @@ def launch(
     def guarded(_: Sequence[str]) -> None:
         try:
             with compile_cache.kept_programs():
-                fast.tune_process()
+                if tuned:
+                    fast.tune_process()
                 _import_tensorflow()
                 if quiet:
                     logging.set_verbosity(logging.ERROR)

@@ -18,7 +18,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from asr_tf import checks
+from asr_tf import checks, fast
 from asr_tf.data import DataSource, Scenes, training_dataset, training_fingerprint
 from asr_tf.evaluation import tiles
 from asr_tf.models import build_model
@@ -81,6 +81,8 @@ def train(
         validation_size: images that the reports look at, the first ones of the validation split.
         max_skipped_in_a_row: non-finite steps in a row that end the run.
 
+    Keeps freed memory in the whole process, see `asr_tf.fast.tune_process`.
+
     Returns:
         The contents of run.json; `last_report` holds the last line of metrics.jsonl.
 
@@ -106,6 +108,7 @@ def train(
         _check_canvas(scenes)
         fingerprint = training_fingerprint(scenes, validation_scenes)
         held_out = validation_scenes.take(validation_size)
+        fast.tune_process()  # not before: what reading the scenes frees would be kept, and steps be slower
         model = build_model(canvas_size=scenes.canvas_size, channels=scenes.channels, seed=seed)
         flags = {"seed": seed, "max_minutes": max_minutes}
         config = configuration.merged_config()

@@ -106,13 +106,13 @@ def test_debug_shows_the_traceback(tmp_path):
     assert result.stderr.splitlines()[-1].startswith("asr_sample: error: w holds no run")
 
 
-def launch(monkeypatch, main, arguments=()):
+def launch(monkeypatch, main, arguments=(), **settings):
     monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "2")
     monkeypatch.setattr(sys, "argv", ["tool", *arguments])
     own = flags.FlagValues()
     command_line.define_debug(own)
     with pytest.raises(SystemExit) as stopped:
-        command_line.launch("tool", "Doc.", own, main, lambda: None)
+        command_line.launch("tool", "Doc.", own, main, lambda: None, **settings)
     return stopped.value.code
 
 
@@ -147,6 +147,8 @@ def test_a_command_tunes_its_process_before_it_works_and_help_does_not(monkeypat
     assert not launch(monkeypatch, lambda: calls.append("worked"), ["--help"])
     assert not launch(monkeypatch, lambda: calls.append("worked"))
     assert calls == ["tuned", "worked"]
+    assert not launch(monkeypatch, lambda: calls.append("untuned"), tuned=False)
+    assert calls[2:] == ["untuned"]
 
 
 def test_lines_that_gin_adds_are_left_out():

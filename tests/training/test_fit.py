@@ -116,6 +116,15 @@ def test_the_optimizer_is_restored_too(tmp_path, tiny):
     assert max(np.abs(whole - parts).max() for whole, parts in pairs) > 1e-5
 
 
+def test_freed_memory_is_kept_once_the_scenes_are_read(tmp_path, tiny, monkeypatch):
+    calls = []
+    load = fit.DataSource.load
+    monkeypatch.setattr(fit.DataSource, "load", lambda self, *given: (calls.append("read"), load(self, *given))[1])
+    monkeypatch.setattr(fit.fast, "tune_process", lambda: calls.append("tuned"))
+    train(tmp_path)
+    assert calls[0] == "read" and calls.index("tuned") == len(calls) - 1
+
+
 def test_a_finished_run_is_left_alone(tmp_path, tiny):
     first = train(tmp_path)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
