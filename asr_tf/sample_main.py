@@ -46,6 +46,14 @@ flags.DEFINE_enum(
     "Write a labelled data set in this format.",
     flag_values=_FLAGS,
 )
+flags.DEFINE_float(
+    "least_share",
+    0.5,
+    "Share of a pixel from which on it belongs to an object's mask in a data set; with less, boxes are wider.",
+    lower_bound=0.01,
+    upper_bound=1.0,
+    flag_values=_FLAGS,
+)
 flags.DEFINE_string(
     "output",
     None,
@@ -122,9 +130,8 @@ def _write_dataset(model: Any, config: str, target: pathlib.Path) -> None:
     """Writes a labelled data set, or what is missing of it."""
     from asr_tf.labelled.sampling import sample_dataset
 
-    tally = sample_dataset(
-        model, target, _FLAGS.format, _FLAGS.num_samples, _FLAGS.seed, _FLAGS.num_objects, config
-    )
+    asked = _FLAGS.format, _FLAGS.num_samples, _FLAGS.seed, _FLAGS.num_objects
+    tally = sample_dataset(model, target, *asked, config, _FLAGS.least_share)
     print(f"{tally.scenes} scenes{_shares(tally.scenes_with)}, {tally.objects} labelled objects.")
     if tally.left_out:
         print(f"{tally.left_out} more objects can't be seen: they are counted, but not labelled.")

@@ -78,7 +78,7 @@ def tight_boxes(
         (boxes, number): float32 [N, T, 4], `[ymin, xmin, ymax, xmax]` as canvas fractions, those of objects that can be
         seen first and zeros after them; and int32 [N], how many these are.
     """
-    objects = visible_objects(shares >= least_share, windows, count)
+    objects = visible_objects(shares, windows, count, least_share)
     number = np.bincount(objects.images, minlength=len(count))
     row = np.arange(len(objects.images)) - np.repeat(np.cumsum(number) - number, number)
     boxes = np.zeros((*shares.shape[:2], 4), np.float32)

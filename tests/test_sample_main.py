@@ -124,6 +124,7 @@ def test_other_flags_than_those_of_the_data_set_are_told(tiny_run, tmp_path, mon
         ("--seed=1", "seed is 0 there and 1 now"),
         ("--format=yolo", "format is coco there and yolo now"),
         ("--num_objects=2", "num_objects is not set there and 2 now"),
+        ("--least_share=0.2", "least_share is 0.5 there and 0.2 now"),
     ):
         assert command(monkeypatch, *arguments, flag) == 1
         (line,) = capfd.readouterr().err.splitlines()

@@ -1,6 +1,6 @@
 """The objects of scenes that can be seen: their masks, and the tight boxes around these.
 
-Contract: an object's mask holds the pixels of which it has half or more, so that masks don't overlap but where two
+Contract: an object's mask holds the pixels of which it has a least share; with half, masks don't overlap but where two
 objects share a pixel evenly.  An object without such a pixel can't be learned from the image: it is left out, and
 counted.
 """
@@ -14,7 +14,7 @@ import numpy as np
 __all__ = ["LEAST_SHARE", "VisibleObjects", "visible_objects"]
 
 LEAST_SHARE = 0.5
-"""Share of a pixel from which on it belongs to an object's mask."""
+"""Share of a pixel from which on it belongs to an object's mask, where nothing else is said."""
 
 
 class VisibleObjects(NamedTuple):
@@ -48,15 +48,18 @@ class VisibleObjects(NamedTuple):
         return [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
 
 
-def visible_objects(shares: np.ndarray, windows: np.ndarray, count: np.ndarray) -> VisibleObjects:
+def visible_objects(
+    shares: np.ndarray, windows: np.ndarray, count: np.ndarray, least_share: float = LEAST_SHARE
+) -> VisibleObjects:
     """Finds the objects that can be seen.
 
     Args:
         shares: float [N, T, H, W, 1] in [0, 1], each object's share of each pixel; or bool, the masks.
         windows: float32 [N, T, 4], `[ymin, xmin, ymax, xmax]` as fractions of the canvas.
         count: int [N]; the first `count` steps are present.
+        least_share: from which on a pixel belongs to an object's mask, above 0, up to 1.
     """
-    masks = shares[..., 0] >= LEAST_SHARE
+    masks = shares[..., 0] >= least_share
     present = np.arange(masks.shape[1]) < count[:, np.newaxis]
     visible = present & masks.any(axis=(2, 3))
     images, steps = np.nonzero(visible)

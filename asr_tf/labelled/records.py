@@ -1,14 +1,44 @@
-"""TFRecords of labelled scenes that are there whole or not at all."""
+"""What the formats of TFRecords share: a file for each shard, there whole or not at all, an example for each scene."""
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import tensorflow as tf
 
-__all__ = ["replacing_records"]
+from asr_tf.labelled.base import DatasetFolder
+from asr_tf.labelled.scenes import LabelledScenes
+
+__all__ = ["RecordsFolder", "replacing_records"]
+
+
+class RecordsFolder(DatasetFolder):
+    """A data set of TFRecords.
+
+    Attributes:
+        name: of the files, before their numbers.
+    """
+
+    name: str
+
+    @abc.abstractmethod
+    def examples(self, scenes: LabelledScenes) -> Iterator[bytes]:
+        """Each scene as a serialized example; the same bytes for the same scene."""
+
+    def parts(self, shard: int) -> list[pathlib.Path]:
+        """See the base."""
+        return [self.folder / f"{self.name}.tfrecord-{shard:05d}-of-{self.num_shards:05d}"]
+
+    def write_shard(self, shard: int, chunks: Iterable[LabelledScenes]) -> None:
+        """See the base."""
+        (path,) = self.parts(shard)
+        with replacing_records(path) as writer:
+            for scenes in chunks:
+                for example in self.examples(scenes):
+                    writer.write(example)
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from asr_tf.labelled.objects import VisibleObjects, visible_objects
+from asr_tf.labelled.objects import LEAST_SHARE, VisibleObjects, visible_objects
 
 __all__ = ["LabelledScene", "LabelledScenes", "encode_pngs", "label"]
 
@@ -54,17 +54,18 @@ class LabelledScenes:
         yield from map(LabelledScene, numbers, self.images, self.count.tolist(), rows)
 
 
-def label(drawn: Mapping[str, Any], first_id: int) -> LabelledScenes:
+def label(drawn: Mapping[str, Any], first_id: int, least_share: float = LEAST_SHARE) -> LabelledScenes:
     """Labels scenes that a model has drawn.
 
     Args:
         drawn: what `model.sample(..., with_masks=True)` gives, tensors or arrays: `images` float32 [N, H, W, C] in
             [0, 1], `count` int32 [N], `boxes` float32 [N, T, 4], `masks` float32 [N, T, H, W, 1].
         first_id: the number of the first scene.
+        least_share: see `visible_objects`.
     """
     images, count, boxes, masks = (np.asarray(drawn[name]) for name in ("images", "count", "boxes", "masks"))
     levels = np.rint(255.0 * np.clip(images, 0.0, 1.0)).astype(np.uint8)
-    return LabelledScenes(first_id, encode_pngs(levels), count, visible_objects(masks, boxes, count))
+    return LabelledScenes(first_id, encode_pngs(levels), count, visible_objects(masks, boxes, count, least_share))
 
 
 def encode_pngs(images: np.ndarray) -> list[bytes]:

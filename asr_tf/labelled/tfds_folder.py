@@ -11,15 +11,13 @@ An example has `image` uint8 [H, W, C], `id` and `count` int64, and for each of 
 from __future__ import annotations
 
 import functools
-import pathlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
-from asr_tf.labelled.base import DatasetFolder
-from asr_tf.labelled.records import replacing_records
+from asr_tf.labelled.records import RecordsFolder
 from asr_tf.labelled.scenes import LabelledScenes
 
 __all__ = ["TFDSFolder"]
@@ -27,8 +25,10 @@ __all__ = ["TFDSFolder"]
 _SPLIT = "train"
 
 
-class TFDSFolder(DatasetFolder):
+class TFDSFolder(RecordsFolder):
     """See the module."""
+
+    name = f"scenes-{_SPLIT}"
 
     @functools.cached_property
     def _features(self) -> tfds.features.FeaturesDict:
@@ -45,19 +45,8 @@ class TFDSFolder(DatasetFolder):
             }
         )
 
-    def parts(self, shard: int) -> list[pathlib.Path]:
+    def examples(self, scenes: LabelledScenes) -> Iterator[bytes]:
         """See the base."""
-        return [self.folder / f"scenes-{_SPLIT}.tfrecord-{shard:05d}-of-{self.num_shards:05d}"]
-
-    def write_shard(self, shard: int, chunks: Iterable[LabelledScenes]) -> None:
-        """See the base."""
-        (path,) = self.parts(shard)
-        with replacing_records(path) as writer:
-            for scenes in chunks:
-                for example in self._examples(scenes):
-                    writer.write(example)
-
-    def _examples(self, scenes: LabelledScenes) -> Iterator[bytes]:
         height, width, _ = self.image_shape
         objects = scenes.objects
         boxes = objects.boxes_px / np.array([height, width] * 2)

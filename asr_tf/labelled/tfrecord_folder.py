@@ -12,14 +12,13 @@ References:
 
 from __future__ import annotations
 
-import pathlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
 
-from asr_tf.labelled.base import DatasetFolder, scene_file
-from asr_tf.labelled.records import replacing_records
+from asr_tf.labelled.base import scene_file
+from asr_tf.labelled.records import RecordsFolder
 from asr_tf.labelled.scenes import LabelledScenes, encode_pngs
 
 __all__ = ["TFRecordFolder"]
@@ -27,22 +26,13 @@ __all__ = ["TFRecordFolder"]
 _CORNERS = ("ymin", "xmin", "ymax", "xmax")
 
 
-class TFRecordFolder(DatasetFolder):
+class TFRecordFolder(RecordsFolder):
     """See the module."""
 
-    def parts(self, shard: int) -> list[pathlib.Path]:
-        """See the base."""
-        return [self.folder / f"scenes.tfrecord-{shard:05d}-of-{self.num_shards:05d}"]
+    name = "scenes"
 
-    def write_shard(self, shard: int, chunks: Iterable[LabelledScenes]) -> None:
+    def examples(self, scenes: LabelledScenes) -> Iterator[bytes]:
         """See the base."""
-        (path,) = self.parts(shard)
-        with replacing_records(path) as writer:
-            for scenes in chunks:
-                for example in self._examples(scenes):
-                    writer.write(example)
-
-    def _examples(self, scenes: LabelledScenes) -> Iterator[bytes]:
         height, width, _ = self.image_shape
         objects = scenes.objects
         masks = encode_pngs(objects.masks[..., np.newaxis].view(np.uint8)) if len(objects.masks) else []

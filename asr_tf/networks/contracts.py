@@ -6,7 +6,7 @@
 | `ObjectDecoder` | appearances [N, Z] | colours [N, G, G, C] and, where there are any, masks [N, G, G, 1] |
 | `ScenePrior` | the training step | a distribution over scenes |
 | `Background` | images [B, H, W, C], noise | an image [B, H, W, C] and its divergence [B] |
-| `Composition` | objects on canvases, background | the canvases of the first k objects, k = 0..T |
+| `Composition` | objects on canvases, background | the canvases of the first k objects, k = 0..T, and masks |
 | `Observation` | a canvas | a `tfd.Distribution` over images |
 
 A part of one's own is a subclass that is registered with gin, and is named there:

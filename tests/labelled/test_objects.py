@@ -52,3 +52,13 @@ def test_half_of_a_pixel_is_enough():
     shares[0, 1, 1, 1] = 0.499
     objects = visible_objects(shares, np.zeros((1, 2, 4), np.float32), np.array([2]))
     assert objects.boxes_px.tolist() == [[0, 0, 1, 1], [0, 0, 1, 1]]
+
+
+def test_a_smaller_share_makes_wider_boxes():
+    shares = np.zeros((1, 1, 3, 4, 1), np.float32)
+    shares[0, 0, 1, :, 0] = [0.1, 0.3, 0.9, 0.2]
+    boxes = [
+        visible_objects(shares, np.zeros((1, 1, 4), np.float32), np.array([1]), share).boxes_px.tolist()
+        for share in (0.5, 0.25, 0.2, 0.05)
+    ]
+    assert boxes == [[[1, 2, 2, 3]], [[1, 1, 2, 3]], [[1, 1, 2, 4]], [[1, 0, 2, 4]]]

@@ -187,7 +187,7 @@ def test_a_full_disk_costs_nothing_that_is_whole(name, tmp_path, monkeypatch):
 
 
 def test_a_full_disk_below_tensorflow(tmp_path, monkeypatch):
-    own = TFRecordFolder._examples
+    own = TFRecordFolder.examples
 
     def examples(self, chunk):
         yield from own(self, chunk)
@@ -195,7 +195,7 @@ def test_a_full_disk_below_tensorflow(tmp_path, monkeypatch):
             raise OSError("scenes.tfrecord; No space left on device")
 
     with monkeypatch.context() as full:
-        full.setattr(TFRecordFolder, "_examples", examples)
+        full.setattr(TFRecordFolder, "examples", examples)
         with pytest.raises(OSError, match="can't write in .*No space left on device"):
             write(TFRecordFolder, tmp_path / "parts", NUMBER)
     write(TFRecordFolder, tmp_path / "parts", NUMBER)
