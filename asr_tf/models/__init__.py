@@ -7,5 +7,6 @@ from asr_tf.models.asr_model import ASRModel
 from asr_tf.models.bound_model import BoundModel
 from asr_tf.models.build import build_model
 from asr_tf.models.image_vae import ImageVAE
+from asr_tf.networks.conv_recognition import ConvRecognition
 
-__all__ = ["ASRModel", "BoundModel", "ImageVAE", "build_model"]
+__all__ = ["ASRModel", "BoundModel", "ConvRecognition", "ImageVAE", "build_model"]

@@ -30,6 +30,7 @@ def dense(
     name: str,
     bias: float | Sequence[float] | Callable[..., tf.Tensor] | None = 0.0,
     activation: str | None = None,
+    kernel_scale: float = 1.0,
 ) -> keras.layers.Dense:
     """A dense layer whose weights exist.
 
@@ -38,9 +39,11 @@ def dense(
         name: Keras name.
         bias: where the bias starts, one number, one a unit, or an initializer; None for no bias.
         activation: Keras name of what follows.
+        kernel_scale: variance of the initial kernel / that of Glorot and Bengio, AISTATS 2010.
     """
     start = bias if callable(bias) else keras.initializers.Constant(0.0 if bias is None else bias)
-    layer = _Dense(size_out, activation, bias is not None, bias_initializer=start, name=name)
+    kernel = keras.initializers.VarianceScaling(kernel_scale, "fan_avg", "uniform")
+    layer = _Dense(size_out, activation, bias is not None, kernel, start, name=name)
     layer.build((None, size_in))
     return layer
 
@@ -49,7 +52,12 @@ class Perceptron(keras.layers.Layer):
     """Dense layers `sizes[0] -> ... -> sizes[-1]` on the last axis, linear at the end; weights exist from the start."""
 
     def __init__(
-        self, sizes: Sequence[int], activation: str, name: str, output_bias: float | Sequence[float] = 0.0
+        self,
+        sizes: Sequence[int],
+        activation: str,
+        name: str,
+        output_bias: float | Sequence[float] = 0.0,
+        output_scale: float = 1.0,
     ):
         """Initializes the layer.
 
@@ -58,11 +66,12 @@ class Perceptron(keras.layers.Layer):
             activation: of the hidden layers.
             name: Keras name.
             output_bias: where the last layer's bias starts, one number or one a unit.
+            output_scale: `kernel_scale` of the last layer, see `dense`.
         """
         super().__init__(name=name)
         self.depth = len(sizes) - 1
         for i, (size_in, size_out) in enumerate(itertools.pairwise(sizes)):
-            rest = (output_bias, None) if i == self.depth - 1 else (0.0, activation)
+            rest = (output_bias, None, output_scale) if i == self.depth - 1 else (0.0, activation, 1.0)
             with keras.name_scope(name):
                 layer = dense(size_in, size_out, f"dense_{i}", *rest)
             setattr(self, layer.name, layer)  # a checkpoint finds layers by attributes, not in lists

@@ -25,7 +25,7 @@ from asr_tf.networks.layers import Perceptron, dense, lstm_step, remember_at_fir
 from asr_tf.networks.second_look import SecondLook
 from asr_tf.scene import PosteriorStatistics, SceneLatents, SceneSpec
 
-__all__ = ["Decision", "LSTMRecognition"]
+__all__ = ["Decision", "LSTMRecognition", "sampled"]
 
 
 class Decision(NamedTuple):
@@ -39,7 +39,8 @@ class Decision(NamedTuple):
     scale_latent: tf.Tensor
 
 
-def _sample(loc: tf.Tensor, log_scale: tf.Tensor, noise: tf.Tensor | None) -> tf.Tensor:
+def sampled(loc: tf.Tensor, log_scale: tf.Tensor, noise: tf.Tensor | None) -> tf.Tensor:
+    """A sample of the normal, by its standard normal draw; the mode where there is none."""
     return loc if noise is None else loc + tf.exp(log_scale) * noise
 
 
@@ -162,11 +163,11 @@ class LSTMRecognition(Recognition):
         """Where to look, given both heads' hidden layers [B, units]: a shift, and a scale given the shift."""
         shift_noise, scale_noise = noise or (None, None)
         shift_loc, shift_log_scale = self._split(self.shift_output(tf.nn.relu(for_shift)))
-        shift_latent = _sample(shift_loc, shift_log_scale, shift_noise)
+        shift_latent = sampled(shift_loc, shift_log_scale, shift_noise)
         for_scale += self.shift_to_scale(tf.cast(tf.tanh(shift_latent), for_scale.dtype))
         scale_loc, scale_log_scale = self._split(self.scale_output(tf.nn.relu(for_scale)))
         scale_loc = self._bounded(scale_loc)
-        scale_latent = _sample(scale_loc, scale_log_scale, scale_noise)
+        scale_latent = sampled(scale_loc, scale_log_scale, scale_noise)
         return Decision(shift_loc, shift_log_scale, scale_loc, scale_log_scale, shift_latent, scale_latent)
 
     def _correct(
@@ -174,12 +175,12 @@ class LSTMRecognition(Recognition):
     ) -> Decision:
         """The decision after a second look at images [B, H, W, C]."""
         shift_noise, scale_noise = noise or (None, None)
-        moved, shift_spread, resized, scale_spread = self.corrector(images, decision.shift_loc, decision.scale_loc)
+        moved, shift_spread, resized, scale_spread, _ = self.corrector(images, decision.shift_loc, decision.scale_loc)
         shift_loc, shift_log_scale = decision.shift_loc + moved, decision.shift_log_scale + shift_spread
         scale_loc = self._bounded(decision.scale_loc + resized)
         scale_log_scale = decision.scale_log_scale + scale_spread
-        shift_latent = _sample(shift_loc, shift_log_scale, shift_noise)
-        scale_latent = _sample(scale_loc, scale_log_scale, scale_noise)
+        shift_latent = sampled(shift_loc, shift_log_scale, shift_noise)
+        scale_latent = sampled(scale_loc, scale_log_scale, scale_noise)
         return Decision(shift_loc, shift_log_scale, scale_loc, scale_log_scale, shift_latent, scale_latent)
 
     def _bounded(self, scale_loc: tf.Tensor) -> tf.Tensor:
