@@ -32,10 +32,12 @@ class Place(NamedTuple):
     Attributes:
         index: int64 [B], which place, row by row.
         centre: float32 [B, 2], (x, y) in canvas units, the mean position of what stands out around it.
+        peak: float32 [B, 1], by how much it stands out.
     """
 
     index: tf.Tensor
     centre: tf.Tensor
+    peak: tf.Tensor
 
 
 class Attention:
@@ -75,7 +77,7 @@ class Attention:
             _SHARPNESS * (standing_out - peak) / tf.maximum(peak, _LEAST)
         )
         centre = tf.matmul(weights / tf.reduce_sum(weights, axis=-1, keepdims=True), self._centres)
-        return Place(winner, tf.stop_gradient(centre))
+        return Place(winner, *map(tf.stop_gradient, (centre, peak)))
 
 
 def _gaussian(points: np.ndarray, size: int, stddev: float) -> np.ndarray:

@@ -43,8 +43,12 @@ _INK_SHARE = 0.2
 _SCALE_RANGE = 2.0
 # Of initial kernels: windows start where attention goes, with the size of a typical object.
 _GENTLE = 0.01
-# The posterior's standard deviation of the scale latent, and the logit of "one more object", at the start.
-_SCALE_SPREAD, _PRESENCE_LOGIT = math.exp(-2.0), 1.0
+# The posterior's standard deviation of the scale latent at the start.
+_SCALE_SPREAD = math.exp(-2.0)
+# The logit of "one more object" starts at half of that, and falls to the negative of it as less stands out.
+_PRESENCE_RANGE = 6.0
+# An image in which less stands out is empty.
+_FAINT = 0.02
 # Centres stay this far on the canvas, where the latent is finite.
 _FARTHEST = 0.99
 
@@ -124,6 +128,7 @@ class ConvRecognition(Recognition):
         """See `Recognition.locate`."""
         features = self._see(images)
         left = images  # what no window explains yet
+        peaks: list[tf.Tensor] = []
         logits: list[tf.Tensor] = []
         decisions: list[Decision] = []
         for t in range(self.spec.num_steps):
@@ -131,8 +136,11 @@ class ConvRecognition(Recognition):
             shift_loc, scale_loc = self._propose(place, features)
             context = self._context(features, images, left, t)
             step_noise = (None, None) if noise is None else (noise.shift[:, t], noise.scale[:, t])
-            decision, logit = self._look(left, shift_loc, scale_loc, context, *step_noise)
-            logits.append(logit)
+            decision, presence = self._look(left, shift_loc, scale_loc, context, *step_noise)
+            peaks.append(place.peak)
+            # Where less stands out than half of what did at first, there hardly is an object; the look may know better.
+            share = place.peak / tf.maximum(peaks[0], _FAINT)
+            logits.append(_PRESENCE_RANGE * (share - 0.5) + presence)
             decisions.append(decision)
             # By the means, so that what is blanked doesn't jitter.
             centre, side = tf.tanh(decision.shift_loc), tf.sigmoid(decision.scale_loc)
@@ -175,7 +183,7 @@ class ConvRecognition(Recognition):
         shift_noise: tf.Tensor | None,
         scale_noise: tf.Tensor | None,
     ) -> tuple[Decision, tf.Tensor]:
-        """The window, set right by what it shows, and the logit [B, 1] of "there is an object"."""
+        """The window, set right by what it shows, and what it says of the presence [B, 1] of an object."""
         found = self.corrector(left, shift_loc, scale_loc, context)
         # The spread is one of positions on the canvas; the latent's is that over the slope of tanh.
         slope = tf.maximum(1.0 - tf.square(tf.tanh(shift_loc)), LEAST_SLOPE)
@@ -190,7 +198,7 @@ class ConvRecognition(Recognition):
             sampled(shift_loc, shift_log_scale, shift_noise),
             sampled(scale_loc, scale_log_scale, scale_noise),
         )
-        return decision, _PRESENCE_LOGIT + found.presence
+        return decision, found.presence
 
     def describe(self, glimpses: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """See `Recognition.describe`."""
