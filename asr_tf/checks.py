@@ -15,6 +15,7 @@ __all__ = [
     "CHANNELS",
     "check_canvas_size",
     "check_choice",
+    "check_counts",
     "check_images",
     "check_positive",
     "check_range",
@@ -70,6 +71,28 @@ def check_whole(name: str, value: Any, low: int = 1) -> Any:
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < low:
         raise ValueError(f"{name} must be a whole number, {low} or more, got {value!r}.")
     return value
+
+
+def check_counts(name: str, counts: Any) -> tuple[int, ...]:
+    """Returns numbers of objects as a sorted tuple of different integers, none negative.
+
+    Raises:
+        ValueError: no count, a negative one or one given twice.
+        TypeError: a count that is not an integer.
+    """
+    if isinstance(counts, (str, bytes)) or not isinstance(counts, Iterable):
+        raise TypeError(f"{name} must be a list of integers such as (1, 3), got {counts!r}.")
+    values = tuple(counts)
+    for value in values:
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+            raise TypeError(f"{name} must hold integers, got {value!r} in {values!r}.")
+        if value < 0:
+            raise ValueError(f"{name} must hold counts of 0 or more, got {value!r} in {values!r}.")
+    if not values:
+        raise ValueError(f"{name} must name at least one count, got {values!r}.")
+    if len(set(values)) != len(values):
+        raise ValueError(f"{name} must name each count once, got {values!r}.")
+    return tuple(sorted(int(value) for value in values))
 
 
 def check_canvas_size(name: str, canvas_size: Any) -> tuple[int, int]:

@@ -19,9 +19,13 @@ References:
 from __future__ import annotations
 
 import inspect
+import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import tensorflow as tf
+
+from asr_tf.checks import check_positive
 
 __all__ = [
     "ObjectiveTerms",
@@ -29,6 +33,7 @@ __all__ = [
     "PosteriorStatistics",
     "SceneLatents",
     "SceneSpec",
+    "scale_prior",
     "window_boxes",
 ]
 
@@ -68,6 +73,36 @@ class SceneSpec(NamedTuple):
     scale_loc: float
     scale_stddev: float
     exact_count: int | None = None
+
+
+# A prior over sizes that is narrower than that, in logits, would hold up windows on their way to an object.
+_NARROWEST_SCALE = 0.1
+
+
+def scale_prior(sides_px: Sequence[float], canvas_size: tuple[int, int]) -> tuple[float, float]:
+    """The normal over the scale latent that objects of known sizes have.
+
+    Args:
+        sides_px: (low, high), between which sides lie, in pixels.
+        canvas_size: (H, W) in pixels.
+
+    Returns:
+        Mean and standard deviation, such that both ends are two standard deviations away; or farther, where they are
+        close to each other.
+
+    Raises:
+        ValueError: the ends aren't two numbers above 0 in order, or an object of that size doesn't fit the canvas.
+    """
+    if isinstance(sides_px, str) or len(sides_px) != 2:
+        raise ValueError(f"sides_px must be (low, high) in pixels, got {sides_px!r}.")
+    low, high = (check_positive("sides_px", side) for side in sides_px)
+    if low > high:
+        raise ValueError(f"sides_px must be (low, high) with low at most high, got {sides_px!r}.")
+    shorter = min(canvas_size)
+    if high >= shorter:
+        raise ValueError(f"sides_px must be below the shorter canvas side, {shorter} px, got {sides_px!r}.")
+    ends = [math.log(side / (shorter - side)) for side in (low, high)]
+    return sum(ends) / 2.0, max((ends[1] - ends[0]) / 4.0, _NARROWEST_SCALE)
 
 
 class SceneLatents(NamedTuple):

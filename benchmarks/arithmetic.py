@@ -139,9 +139,9 @@ def training_step_flops(model: ASRModel, batch_size: int) -> int:
 
 def _placement(model: ASRModel) -> int:
     """The prior's potential between windows, forward and backward."""
-    if model.prior.placement_grid is None:
+    if model.prior.num_cells is None:
         return 0
-    cells, distances = model.prior.placement_grid**2, int(model.prior.placement.heights.shape[0])
+    cells, distances = model.prior.num_cells**2, int(model.prior.placement.heights.shape[0])
     return model.num_steps * 3 * cells * distances
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import gin
 import numpy as np
@@ -12,7 +13,7 @@ from asr_tf.data import Scenes
 from asr_tf.runs import configuration, run_folder
 from asr_tf.training import fit
 
-MODELS = [name for name in configuration.available_files() if name.startswith("models/")]
+MODELS = [name for name in configuration.available_files() if name.startswith("models/") and name != "models/known.gin"]
 SCENES = [name for name in configuration.available_files() if name.startswith("scenes/")]
 PRIORS = {
     "models/air.gin": "AIRPrior",
@@ -20,7 +21,7 @@ PRIORS = {
     "models/asr.gin": "AutoregressivePrior",
 }
 TINY = (
-    "ASRModel.canvas_size = (16, 20)",
+    "ASRModel.canvas_size = (32, 36)",
     "ASRModel.glimpse_size = 6",
     "ASRModel.what_size = 3",
     "LSTMRecognition.rnn_units = 5",
@@ -29,6 +30,10 @@ TINY = (
     "MLPDecoder.units = (6,)",
     "AutoregressivePrior.rnn_units = 5",
     "AutoregressivePrior.head_units = 4",
+    "ConvRecognition.filters = 4",
+    "ConvRecognition.look_size = 4",
+    "ConvRecognition.look_units = 4",
+    "ConvRecognition.encoder_units = (6,)",
     "ImageVAE.encoder_units = (6,)",
     "ImageVAE.decoder_units = (6,)",
     "train.batch_size = 2",
@@ -44,7 +49,7 @@ def few_scenes(monkeypatch):
 
     def load(self, split, data_dir=None, manual_dir=None):
         rng = np.random.default_rng(0)
-        images = np.zeros((8, 16, 20, 1), np.uint8)
+        images = np.zeros((8, 32, 36, 1), np.uint8)
         images[:, 4:10, 5:11] = rng.integers(0, 256, (8, 6, 6, 1))
         boxes = np.tile(np.array([[[0.25, 0.25, 0.625, 0.55]]], np.float32), (8, 1, 1))
         return Scenes(images, counts=np.ones(8, np.int32), boxes=boxes)
@@ -53,7 +58,8 @@ def few_scenes(monkeypatch):
 
 
 def train(workdir, *files):
-    configuration.parse(files, TINY)
+    own = ["COUNTS = (1, 3)"] if "scenes/image_folder.gin" in files else []  # which users state
+    configuration.parse(files, [*TINY, *own])
     return fit.train(str(workdir))
 
 
@@ -75,9 +81,9 @@ def test_every_model_runs_two_steps(model, tmp_path):
     penalties = [name for name in info["last_report"] if name.startswith("penalty_")]
     assert bool(penalties) == (model == "models/asr.gin")
     restored, _ = run_folder.restore_model(tmp_path)
-    assert restored.canvas_size == (16, 20)
-    inferred = restored.infer(np.zeros((1, 16, 20, 1), np.float32))
-    assert inferred["reconstruction"].shape == (1, 16, 20, 1)
+    assert restored.canvas_size == (32, 36)
+    inferred = restored.infer(np.zeros((1, 32, 36, 1), np.float32))
+    assert inferred["reconstruction"].shape == (1, 32, 36, 1)
     assert ("boxes" in inferred) == (model != "models/vae.gin")
     assert restored.description().get("prior") == PRIORS.get(model)
 
@@ -95,8 +101,26 @@ def test_every_file_of_scenes_names_its_data_and_runs_two_steps(scenes, tmp_path
     assert math.isfinite(info["last_report"]["loss"])
     model, _ = run_folder.restore_model(tmp_path)
     assert model.constraints
-    largest = max(max(rule.counts) for rule in model.constraints if hasattr(rule, "counts"))
-    assert largest <= model.num_steps
+    assert max(max(rule.counts) for rule in model.constraints if hasattr(rule, "counts")) == model.num_steps
+    assert model.spec.exact_count == (model.num_steps if "overlap" in scenes else None)
+
+
+# What a user knows of scenes; all else is one default for all of them.
+FACTS = re.compile(
+    r"data\.(name|path)$|ASRModel\.canvas_size$|COUNTS$|SIDES_PX$|RULES$"
+    r"|\w+\.(tolerance|broken_share|applies_to|\w+_px|counts|probabilities|first|second|axis|path|function)$"
+)
+
+
+@pytest.mark.parametrize("scenes", SCENES)
+def test_files_of_scenes_state_facts_only(scenes):
+    """No strength, ramp, rate, bound, look, grid or location of a prior."""
+    text = configuration.find_file(scenes).read_text(encoding="utf-8")
+    settings = configuration.parse_settings(text)
+    assert {"data.name", "RULES"} <= set(settings)
+    for name in settings:
+        assert FACTS.match(name), f"{scenes} sets {name}, which isn't a fact"
+    assert "include" not in re.sub(r"#.*", "", text)
 
 
 def test_a_rule_that_cannot_hold_is_refused(tmp_path):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from asr_tf.scene import ObjectiveTerms, Part, SceneSpec, window_boxes
+from asr_tf.scene import ObjectiveTerms, Part, SceneSpec, scale_prior, window_boxes
 
 
 def test_window_boxes_by_hand():
@@ -73,3 +73,27 @@ def test_an_argument_that_is_not_kept_is_named():
 
     with pytest.raises(AttributeError, match="size"):
         Forgetful(3).get_config()
+
+
+def test_the_scale_prior_of_known_sizes_has_their_ends_two_standard_deviations_away():
+    loc, stddev = scale_prior((10, 24), (96, 120))
+    ends = 1.0 / (1.0 + np.exp(-np.array([loc - 2.0 * stddev, loc + 2.0 * stddev]))) * 96
+    np.testing.assert_allclose(ends, [10.0, 24.0], rtol=1e-6)
+    loc, stddev = scale_prior((20, 20), (50, 50))  # of one size
+    assert stddev == 0.1
+    np.testing.assert_allclose(1.0 / (1.0 + np.exp(-loc)), 0.4, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("sides", "message"),
+    [
+        ((20,), r"sides_px must be \(low, high\) in pixels, got \(20,\)"),
+        ("20", r"sides_px must be \(low, high\) in pixels, got '20'"),
+        ((0, 20), r"sides_px must be a number above 0, got 0"),
+        ((20, 10), r"sides_px must be \(low, high\) with low at most high, got \(20, 10\)"),
+        ((20, 50), r"sides_px must be below the shorter canvas side, 50 px, got \(20, 50\)"),
+    ],
+)
+def test_sizes_that_cannot_be(sides, message):
+    with pytest.raises(ValueError, match=message):
+        scale_prior(sides, (50, 60))

@@ -5,7 +5,6 @@ AIR, AIR-pPrior and ASR are configurations of this one class: they differ by the
 References:
     Xu et al., "Multi-object Generation with Amortized Structural Regularization", NeurIPS 2019, arXiv:1906.03923.
     Eslami et al., "Attend, Infer, Repeat", NIPS 2016, arXiv:1603.08575.
-    Burda et al., "Importance Weighted Autoencoders", ICLR 2016, arXiv:1509.00519.
 """
 
 from __future__ import annotations
@@ -16,51 +15,54 @@ from typing import Any
 
 import gin
 import keras
-import numpy as np
 import tensorflow as tf
 
-from asr_tf import fast
 from asr_tf.checks import (
     CHANNELS,
     check_canvas_size,
     check_choice,
+    check_counts,
     check_positive,
     check_range,
     check_whole,
 )
 from asr_tf.constraints import Constraint, SceneStatistics
-from asr_tf.distributions import PresenceCode, RelaxedPresenceCode, code_of_count, scene_posterior
+from asr_tf.distributions import RelaxedPresenceCode, scene_posterior
 from asr_tf.imaging.composition import Composition, Sum
 from asr_tf.imaging.observation import BernoulliPixels, Observation
 from asr_tf.models import bound, parts
-from asr_tf.models.bound_model import BoundModel, initial_weights_from
+from asr_tf.models.answers import SceneAnswers
+from asr_tf.models.bound_model import initial_weights_from
 from asr_tf.models.renderer import Renderer
 from asr_tf.networks.contracts import (
     Background,
     LatentNoise,
     ObjectDecoder,
     Recognition,
+    Recognized,
     ScenePrior,
 )
 from asr_tf.networks.decoder import MLPDecoder
 from asr_tf.networks.prior import AutoregressivePrior
 from asr_tf.networks.recognition import LSTMRecognition
-from asr_tf.scene import ObjectiveTerms, SceneSpec, window_boxes
+from asr_tf.scene import ObjectiveTerms, SceneSpec, scale_prior
 
 __all__ = ["ASRModel"]
 
-# What `infer` takes at once: more needs memory, and is no faster.
-_LARGEST_BATCH = 256
+# Where nothing is known of counts and sizes.
+_MOST_OBJECTS = 4
+_SCALE_PRIOR = (-1.0, math.sqrt(0.05))
 
 
 @gin.register
 @keras.saving.register_keras_serializable(package="asr_tf")
-class ASRModel(BoundModel):
+class ASRModel(SceneAnswers):
     """Attend-Infer-Repeat with amortized structural regularization; every weight exists after construction.
 
-    Learning goes through Keras, see `BoundModel`.
+    Learning goes through Keras, see `BoundModel`; what it can be asked is in `SceneAnswers`.
 
     Attributes:
+        counts: the numbers of objects that an image may hold; None where they aren't known.
         spec: what all parts agree on.
         recognition, decoder, prior, background, composition, observation: the parts, see `asr_tf.networks.contracts`.
     """
@@ -72,11 +74,13 @@ class ASRModel(BoundModel):
         *,
         canvas_size: Sequence[int] = (50, 50),
         channels: int = 1,
-        num_steps: int = 4,
+        counts: Sequence[int] | None = None,
+        sides_px: Sequence[float] | None = None,
+        num_steps: int | None = None,
         glimpse_size: int = 28,
         what_size: int = 50,
-        scale_prior_loc: float = -1.0,
-        scale_prior_scale: float = math.sqrt(0.05),
+        scale_prior_loc: float | None = None,
+        scale_prior_scale: float | None = None,
         exact_count: int | None = None,
         recognition: Recognition | None = None,
         decoder: ObjectDecoder | None = None,
@@ -96,13 +100,17 @@ class ASRModel(BoundModel):
         Args:
             canvas_size: (H, W) in pixels.
             channels: C, 1 (grey) or 3 (RGB).
-            num_steps: T, the most objects in a scene.
+            counts: the numbers of objects that an image may hold, where they are known.
+            sides_px: (low, high), between which the sides of objects lie, in pixels, where they are known.
+            num_steps: T, the most objects in a scene; None for the largest of `counts`, or 4.
             glimpse_size: G in pixels.
             what_size: Z.
             scale_prior_loc, scale_prior_scale: normal over the scale latent; sigmoid(loc) is the typical window side
-                as a share of the shorter canvas side.
+                as a share of the shorter canvas side.  None for what follows from `sides_px`, see `scale_prior`, or for
+                objects of about a quarter of the side.
             exact_count: the number of objects where every scene has the same: the count is then given, to posterior
-                and prior, and neither inferred nor learned.  None infers it.
+                and prior, and neither inferred nor learned.  None for the count if `counts` holds one alone; else it
+                is inferred.
             recognition: q(z | x); None for `LSTMRecognition()`.
             decoder: p(object | appearance); None for `MLPDecoder()`.
             prior: p(z); None for `AutoregressivePrior()`.
@@ -121,6 +129,15 @@ class ASRModel(BoundModel):
                 `num_steps`.
         """
         super().__init__(name=name)
+        self.canvas_size = check_canvas_size("ASRModel.canvas_size", canvas_size)
+        self.counts = counts = None if counts is None else check_counts("ASRModel.counts", counts)
+        if num_steps is None:
+            num_steps = _MOST_OBJECTS if counts is None else max(1, *counts)
+        if exact_count is None and counts is not None and len(counts) == 1:
+            exact_count = counts[0]
+        loc, scale = _SCALE_PRIOR if sides_px is None else scale_prior(sides_px, self.canvas_size)
+        scale_prior_loc = loc if scale_prior_loc is None else scale_prior_loc
+        scale_prior_scale = scale if scale_prior_scale is None else scale_prior_scale
         for label, value in (("num_steps", num_steps), ("glimpse_size", glimpse_size), ("what_size", what_size)):
             check_whole(f"ASRModel.{label}", value)
         check_choice("ASRModel.channels", channels, list(CHANNELS))
@@ -134,7 +151,6 @@ class ASRModel(BoundModel):
                 raise TypeError(f"ASRModel.constraints must hold Constraint objects, got {constraint!r}.")
             constraint.check(num_steps)
 
-        self.canvas_size = check_canvas_size("ASRModel.canvas_size", canvas_size)
         self.channels, self.num_steps, self.estimator = channels, num_steps, estimator
         self.temperature, self.seed = temperature, seed
         sizes = (self.canvas_size, channels, num_steps, glimpse_size, what_size)
@@ -158,7 +174,7 @@ class ASRModel(BoundModel):
         """The arguments of the constructor as plain data; `keras.models.load_model` makes the model of them again."""
         spec = self.spec._asdict()
         spec |= {"scale_prior_loc": spec.pop("scale_loc"), "scale_prior_scale": spec.pop("scale_stddev")}
-        own = {key: getattr(self, key) for key in ("estimator", "temperature", "clipnorm", "seed", "name")}
+        own = {key: getattr(self, key) for key in ("counts", "estimator", "temperature", "clipnorm", "seed", "name")}
         roles = {role: parts.described(getattr(self, role)) for role in parts.PARTS}
         return spec | own | roles | {"constraints": [parts.described(rule) for rule in self.constraints]}
 
@@ -184,19 +200,17 @@ class ASRModel(BoundModel):
         """See `BoundModel.draw_noise`."""
         return LatentNoise.draw(batch_size, self.spec, seed, algorithm)
 
-    def _infer_background(
-        self, images: tf.Tensor, seed: tf.Tensor | None = None
-    ) -> tuple[tf.Tensor | None, tf.Tensor | None]:
-        """The background and its divergence; None for black."""
-        if self.background is None:
-            return None, None
-        return parts.checked_background(self.background(images, seed), self.spec)
-
     def score(
         self, images: tf.Tensor, noise: LatentNoise, seed: tf.Tensor, training: bool
     ) -> tuple[ObjectiveTerms, SceneStatistics]:
         """See `BoundModel.score`."""
-        recognized = parts.checked_recognized(self.recognition(images, noise), self.spec)
+        return self.score_recognized(images, self.recognition(images, noise), seed, training)
+
+    def score_recognized(
+        self, images: tf.Tensor, recognized: Recognized, seed: tf.Tensor, training: bool
+    ) -> tuple[ObjectiveTerms, SceneStatistics]:
+        """See `SceneAnswers.score_recognized`."""
+        recognized = parts.checked_recognized(recognized, self.spec)
         latents = recognized.latents
         posterior = scene_posterior(recognized.posterior)
         prior = self.prior.distribution(self.step).given(latents)
@@ -223,175 +237,3 @@ class ASRModel(BoundModel):
             prior_count_log_probs=prior.presence.count_log_probs() if self.prior.weights else None,
         )
         return terms._replace(kl_background=kl_background), statistics
-
-    def infer(self, images: Any, with_objects: bool = False) -> dict[str, tf.Tensor]:
-        """Deterministic inference: the likeliest count, and the mode of every latent.
-
-        Args:
-            images: [B, H, W, C]; float in [0, 1] or uint8.
-            with_objects: whether to return each object on a canvas of its own too.
-
-        Returns:
-            `count` int32 [B]; `count_probs` float32 [B, T + 1]; `presence` float32 [B, T], 0 or 1; `boxes` [B, T, 4],
-            attention windows as canvas fractions, zeros for absent objects; `z_what` [B, T, Z], likewise; `scores`
-            [B, T], q(n >= t), how sure it is of each object; `masks` [B, T, H, W, 1], the share of each pixel that each
-            object has, zeros for absent ones; `reconstruction` [B, H, W, C] in [0, 1]; if asked for, `objects`
-            [B, T, H, W, C], what each present step draws.
-
-        Raises:
-            ValueError, TypeError: images of another shape, size, dtype or range.
-        """
-        images = self._checked(images)
-        if not tf.executing_eagerly() or len(images) <= _LARGEST_BATCH:
-            batches = [self._infer(images)]
-        else:
-            starts = range(0, len(images), _LARGEST_BATCH)
-            batches = [self._infer(images[i : i + _LARGEST_BATCH]) for i in starts]
-        if not with_objects:
-            for batch in batches:
-                del batch["objects"]
-        if len(batches) == 1:
-            return batches[0]
-        return {name: tf.concat([batch[name] for batch in batches], 0) for name in batches[0]}
-
-    @fast.graph
-    def _infer(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        posterior, latents = parts.checked_located(self.recognition.locate(images), self.spec)
-        code = PresenceCode(posterior.presence_logits)
-        count_probs = code.count_probs()
-        count = tf.argmax(count_probs, axis=-1, output_type=tf.int32)
-        presence = code_of_count(count, self.num_steps)
-        steps = fast.present_steps(presence)
-        shift, scale = steps.take(tf.tanh(latents.shift_latent)), steps.take(tf.sigmoid(latents.scale_latent))
-        glimpses = fast.read_windows(images, steps.scenes(), shift, scale, self.spec.glimpse_size)
-        what, _ = self.recognition.describe(glimpses)
-        boxes = window_boxes(shift, scale, self.canvas_size)
-        drawn = self.renderer.in_boxes(what, boxes).map(steps.put)
-        background = self._infer_background(images)[0]
-        return {
-            "count": count,
-            "count_probs": count_probs,
-            "presence": presence,
-            "boxes": steps.put(boxes),
-            "z_what": steps.put(what),
-            "scores": code.presence_probs(),
-            "masks": self.composition.masks(drawn, presence, images, background),
-            "reconstruction": self.composition.canvas(drawn, presence, background),
-            "objects": drawn.colour,
-        }
-
-    def render(
-        self, what: tf.Tensor, boxes: tf.Tensor, presence: tf.Tensor, background: tf.Tensor | None = None
-    ) -> tf.Tensor:
-        """Draws scenes of given objects; those that `infer` found give its reconstruction.
-
-        Args:
-            what: float32 [B, T, Z], appearances.
-            boxes: float32 [B, T, 4], `[ymin, xmin, ymax, xmax]` as fractions of the canvas; an object fills its box,
-                whatever the box's proportions, and what lies outside the canvas isn't seen.
-            presence: float32 [B, T], 0 for an absent object and 1 for a present one, in any order; between, an object
-                is fainter.
-            background: float32 [B, H, W, C], None for black.
-
-        Returns:
-            float32 [B, H, W, C] in [0, 1].
-        """
-        return self.composition.canvas(self.renderer.draw_present(what, boxes, presence), presence, background)
-
-    def sample(
-        self, num_samples: Any, seed: Any, num_objects: Any = -1, with_masks: bool = False
-    ) -> dict[str, tf.Tensor]:
-        """New scenes from the prior; the same seed gives the same scenes.
-
-        Args:
-            num_samples: int32 [], N.
-            seed: int32 [2].
-            num_objects: int32 [], the number of objects in every scene (exact, without rejection); -1 draws it too.
-            with_masks: whether to return which object each pixel shows, too.
-
-        Returns:
-            `images` float32 [N, H, W, C] in [0, 1]; `count` int32 [N]; `presence` [N, T]; `boxes` [N, T, 4] and
-            `z_what` [N, T, Z], zeros for absent objects; if asked for, `masks` [N, T, H, W, 1], as of `infer`.
-
-        Raises:
-            ValueError: `num_objects` is not between -1 and T.
-        """
-        if not tf.is_tensor(num_objects):
-            check_range("num_objects", num_objects, -1, self.num_steps)
-        return (self._sample_with_masks if with_masks else self._sample)(
-            tf.convert_to_tensor(num_samples, tf.int32),
-            tf.convert_to_tensor(seed, tf.int32),
-            tf.convert_to_tensor(num_objects, tf.int32),
-        )
-
-    @fast.graph
-    def _sample(self, num_samples: tf.Tensor, seed: tf.Tensor, num_objects: tf.Tensor) -> dict[str, tf.Tensor]:
-        scenes = self._sample_with_masks(num_samples, seed, num_objects)
-        del scenes["masks"]
-        return scenes
-
-    @fast.graph
-    def _sample_with_masks(
-        self, num_samples: tf.Tensor, seed: tf.Tensor, num_objects: tf.Tensor
-    ) -> dict[str, tf.Tensor]:
-        scenes_seed, background_seed = tf.unstack(tf.random.split(seed, 2))
-        scenes = self.prior.distribution(self.step, skip_absent=fast.enabled())
-        latents = scenes.sample_given_count(tf.fill([num_samples], num_objects), scenes_seed)
-        presence = latents.presence
-        present = presence[..., tf.newaxis]
-        boxes, what = present * self.renderer.boxes(latents), present * latents.what
-        background = None if self.background is None else self.background.sample(num_samples, background_seed)
-        drawn = self.renderer.draw_present(what, boxes, presence)
-        images = self.composition.canvas(drawn, presence, background)
-        return {
-            "images": images,
-            "count": tf.cast(tf.reduce_sum(presence, axis=-1), tf.int32),
-            "presence": presence,
-            "boxes": boxes,
-            "z_what": what,
-            "masks": self.composition.masks(drawn, presence, images, background),
-        }
-
-    def log_likelihood(self, images: Any, num_particles: Any, seed: Any) -> tf.Tensor:
-        """Importance-weighted lower bound of log p(x), with the count summed out in every particle.
-
-        Args:
-            images: [B, H, W, C]; float in [0, 1] or uint8.
-            num_particles: K, 1 or more; with 1 its mean is no less than the ELBO, and it grows with K.
-            seed: int32 [2].
-
-        Returns:
-            float32 [B], nats.
-
-        Raises:
-            ValueError, TypeError: images of another shape, size, dtype or range, or no particle.
-        """
-        if not tf.is_tensor(num_particles):
-            check_positive("num_particles", num_particles)
-        return self._log_likelihood(
-            self._checked(images),
-            tf.convert_to_tensor(num_particles, tf.int32),
-            tf.convert_to_tensor(seed, tf.int32),
-        )
-
-    @tf.function(reduce_retracing=True)
-    def _log_likelihood(self, images: tf.Tensor, num_particles: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        scenes = self.prior.distribution(self.step)
-        # One background for all particles: what it is worth enters by its own bound.
-        background_seed, particles_seed = tf.unstack(tf.random.split(seed, 2))
-        background, kl_background = self._infer_background(images, background_seed)
-
-        def particle(total: tf.Tensor, k: tf.Tensor) -> tf.Tensor:
-            noise = self.draw_noise(tf.shape(images)[0], particles_seed + tf.stack([0, k]))
-            recognized = parts.checked_recognized(self.recognition(images, noise), self.spec)
-            latents = recognized.latents
-            _, _, drawn = self.renderer.draw(latents)
-            observations = self.observation(self.composition.canvases(drawn, background))
-            posterior = scene_posterior(recognized.posterior)
-            weight = bound.log_weights(images, posterior, scenes.given(latents), latents, observations)
-            return tf.reduce_logsumexp(tf.stack([total, weight]), axis=0)
-
-        start = tf.fill([tf.shape(images)[0]], -np.inf)
-        total = tf.foldl(particle, tf.range(num_particles), initializer=start)
-        mean = total - tf.math.log(tf.cast(num_particles, tf.float32))
-        return mean if kl_background is None else mean - kl_background

@@ -144,6 +144,15 @@ class BoundModel(keras.Model, metaclass=abc.ABCMeta):
         )
         self._means = _Means(("loss", "negative_elbo_nats", *self._term_names[:-1], "count_accuracy"))
 
+    @property
+    def counters(self) -> list[keras.Variable]:
+        """What counts the steps of a training."""
+        return [self.step, self.skipped_steps, self.skipped_in_a_row]
+
+    def rules_held(self) -> dict[str, dict[str, Any]]:
+        """Where the rules stand, as training sees them, by label."""
+        return {}
+
     @abc.abstractmethod
     def score(
         self, images: tf.Tensor, noise: Any, seed: tf.Tensor, training: bool

@@ -16,18 +16,26 @@ __all__ = ["build_model"]
 _KINDS = {"scenes": ASRModel, "vae": ImageVAE}
 
 
-@gin.configurable("model", denylist=["canvas_size", "channels", "seed"])
-def build_model(canvas_size: Sequence[int], channels: int, seed: int, kind: str = "scenes") -> BoundModel:
+@gin.configurable("model", denylist=["canvas_size", "channels", "seed", "sides_px"])
+def build_model(
+    canvas_size: Sequence[int],
+    channels: int,
+    seed: int,
+    sides_px: Sequence[float] | None = None,
+    kind: str = "scenes",
+) -> BoundModel:
     """The configured model, with initial weights.
 
     Args:
         canvas_size: (H, W) in pixels.
         channels: C, 1 (grey) or 3 (RGB).
         seed: of the initial weights and of training's randomness.
+        sides_px: (low, high) of the objects of a model of scenes, as found from images; None for what is bound.
         kind: "scenes" (`ASRModel`) or "vae" (`ImageVAE`); each has a gin root of its own for the rest.
 
     Raises:
         ValueError: an unknown kind.
     """
     check_choice("model.kind", kind, list(_KINDS))
-    return gin.get_configurable(_KINDS[kind])(canvas_size=canvas_size, channels=channels, seed=seed)
+    found = {} if sides_px is None or kind != "scenes" else {"sides_px": sides_px}
+    return gin.get_configurable(_KINDS[kind])(canvas_size=canvas_size, channels=channels, seed=seed, **found)

@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
-from asr_tf.checks import check_range, check_whole
+from asr_tf.checks import check_choice, check_range, check_whole
 from asr_tf.distributions import (
     AutoregressiveScene,
     GridPlacement,
@@ -39,6 +39,14 @@ __all__ = ["AIRPrior", "AutoregressivePrior"]
 _ROOM_GAIN = 4.0
 # Adam moves a weight by its rate a step: the count's logits are so many times their weights.
 _PRESENCE_GAIN = 10.0
+# Cells of a grid: the fewest and the most, and how many there are to a side of a typical object.
+_CELLS, _CELLS_A_SIDE = (4, 200), 8.0
+
+
+def _cells_by_size(spec: SceneSpec) -> int:
+    """Cells along each axis, fine enough to tell the distances that matter between objects of their typical size."""
+    side = min(spec.canvas_size) / (1.0 + math.exp(-spec.scale_loc))
+    return min(max(round(_CELLS_A_SIDE * max(spec.canvas_size) / side), _CELLS[0]), _CELLS[1])
 
 
 @gin.register
@@ -101,7 +109,7 @@ class AutoregressivePrior(ScenePrior):
         self,
         rnn_units: int = 256,
         head_units: int = 64,
-        placement_grid: int | None = 25,
+        placement_grid: int | str | None = "by_size",
         learn_scale: bool = False,
         name: str = "prior",
     ):
@@ -110,7 +118,8 @@ class AutoregressivePrior(ScenePrior):
         Args:
             rnn_units, head_units: widths of the LSTM and of the heads' hidden layer.
             placement_grid: objects are placed by weights of so many times so many cells of the canvas (4 to 200), which
-                lets the prior keep them apart; None for a normal a step.
+                lets the prior keep them apart; "by_size" for eight cells a side of a typical object; None for a normal
+                a step.
             learn_scale: whether the scale's normal is learned, starting as `SceneSpec` has it; it is given the room
                 that earlier windows leave, if there is a grid.
             name: Keras name.
@@ -121,8 +130,10 @@ class AutoregressivePrior(ScenePrior):
         super().__init__(name=name, autocast=False)  # latents stay float32
         check_whole("AutoregressivePrior.rnn_units", rnn_units)
         check_whole("AutoregressivePrior.head_units", head_units)
-        if placement_grid is not None:
-            check_range("AutoregressivePrior.placement_grid", placement_grid, 4, 200)
+        if isinstance(placement_grid, str):
+            check_choice("AutoregressivePrior.placement_grid", placement_grid, ["by_size"])
+        elif placement_grid is not None:
+            check_range("AutoregressivePrior.placement_grid", placement_grid, *_CELLS)
         self.rnn_units, self.head_units = rnn_units, head_units
         self.placement_grid, self.learn_scale = placement_grid, learn_scale
 
@@ -130,6 +141,7 @@ class AutoregressivePrior(ScenePrior):
         """See `Network.build`."""
         super().build(spec)
         units = self.rnn_units
+        self.num_cells = _cells_by_size(spec) if isinstance(self.placement_grid, str) else self.placement_grid
         self.input_gates = dense(3 + spec.what_size, 4 * units, "input_gates", remember_at_first)
         self.state_gates = dense(units, 4 * units, "state_gates", bias=None)
         if spec.exact_count is None:
@@ -140,11 +152,11 @@ class AutoregressivePrior(ScenePrior):
             [self.rnn_units, self.head_units, 4], "relu", "shift_head", [0.0, 0.0, -0.5, -0.5]
         )
         if self.learn_scale:
-            inputs = self.rnn_units + (self.placement_grid is not None)
+            inputs = self.rnn_units + (self.num_cells is not None)
             start = [spec.scale_loc, math.log(spec.scale_stddev)]
             self.scale_head = Perceptron([inputs, self.head_units, 2], "relu", "scale_head", start)
-        if self.placement_grid is not None:
-            self.placement = PairPlacement(self.placement_grid)
+        if self.num_cells is not None:
+            self.placement = PairPlacement(self.num_cells)
             self.placement.build(spec)
 
     def distribution(self, step: Any, skip_absent: bool = False) -> AutoregressiveScene:
@@ -178,7 +190,7 @@ class AutoregressivePrior(ScenePrior):
             hiddens.append(hidden)
         hidden = tf.stack(hiddens, 1)  # [B, T, units]
         weights = None
-        if self.placement_grid is not None:
+        if self.num_cells is not None:
             each = tf.unstack(self.placement(latents.shift_latent, latents.scale_latent), axis=1)  # [B, g, g] a step
             before_it = itertools.accumulate(each[:-1], initial=tf.zeros_like(each[0]))
             weights = tf.stack(list(before_it), axis=1)
@@ -190,14 +202,14 @@ class AutoregressivePrior(ScenePrior):
 
     def _first(self, size: Any) -> NextStep:
         none = SceneLatents(*(tf.zeros([size, n]) for n in (0, 2, 1, self.spec.what_size)))
-        cells = [] if self.placement_grid is None else [self.placement_grid] * 2
+        cells = [] if self.num_cells is None else [self.num_cells] * 2
         windows = tf.zeros([size, self.spec.num_steps, 3])
         zeros = tf.zeros([size, self.rnn_units], self.state_gates.compute_dtype)
         return self._next(0, none, (zeros, zeros), tf.zeros([size, *cells]), windows)
 
     def _following(self, t: int, previous: SceneLatents, state: Any) -> NextStep:
         lstm_state, weights, windows = state
-        if self.placement_grid is not None:
+        if self.num_cells is not None:
             weights += self.placement(previous.shift_latent, previous.scale_latent)
         window = tf.concat([previous.shift_latent, previous.scale_latent], -1)
         windows += tf.one_hot(t - 1, self.spec.num_steps)[:, tf.newaxis] * window[:, tf.newaxis]
@@ -222,9 +234,9 @@ class AutoregressivePrior(ScenePrior):
     def _shift(self, hidden: tf.Tensor, weights: tf.Tensor | None) -> tfd.Distribution:
         """Over the shift latent; weights [..., g, g] of the cells by the windows before."""
         loc, log_scale = tf.split(tf.cast(self.shift_head(hidden), tf.float32), 2, axis=-1)
-        if self.placement_grid is None:
+        if self.num_cells is None:
             return normal(loc, log_scale)
-        return GridPlacement(normal_cell_logits(loc, log_scale, self.placement_grid) + weights)
+        return GridPlacement(normal_cell_logits(loc, log_scale, self.num_cells) + weights)
 
     def _scale(
         self, hidden: tf.Tensor, shift_latent: tf.Tensor, earlier: tf.Tensor, is_there: Any
@@ -233,7 +245,7 @@ class AutoregressivePrior(ScenePrior):
         if not self.learn_scale:
             fixed = tf.zeros_like(shift_latent[..., :1])
             return normal(fixed + self.spec.scale_loc, fixed + math.log(self.spec.scale_stddev))
-        if self.placement_grid is not None:
+        if self.num_cells is not None:
             room = self.placement.room(shift_latent, earlier, is_there)
             sharpened = _ROOM_GAIN * (room - 1.0)  # what matters is whether there is room for a window of one size
             hidden = tf.concat([hidden, tf.cast(sharpened, hidden.dtype)], -1)

@@ -39,6 +39,14 @@ __all__ = [
     "parse_settings",
 ]
 
+# How facts of scenes get a value.
+_MACROS = {
+    "RULES": " (a scenes/*.gin file sets it)",
+    "COUNTS": (
+        ': state how many objects an image may hold, as by --gin_bindings="COUNTS = (1, 3)" or a scenes/*.gin file'
+    ),
+}
+
 # Every module that registers something with gin.
 _REGISTERING_MODULES = (
     "asr_tf.constraints",
@@ -245,7 +253,7 @@ def _check_macros() -> None:
     for name, value in settings.items():
         for macro in re.findall(r"%([\w./]+)", re.sub(r"'[^']*'|\"[^\"]*\"", "", value)):
             if macro not in settings and f"{macro}/macro.value" not in settings:
-                hint = " (a scenes/*.gin file sets it)" if macro == "RULES" else ""
+                hint = _MACROS.get(macro, "")
                 raise ConfigurationError(f"{name} uses %{macro}, which no file or binding sets{hint}.")
     is_used = any("%RULES" in value for value in settings.values())
     if "RULES" in settings and not is_used and settings.get("model.kind") != "'vae'":

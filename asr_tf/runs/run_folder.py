@@ -40,7 +40,7 @@ from asr_tf.version import __version__
 __all__ = ["FORMAT", "Checkpoints", "RunFolder", "RunFolderError", "restore_model"]
 
 
-FORMAT = 3
+FORMAT = 4
 """Of what a run's folder holds: it changes where a version can't read the runs of the one before."""
 
 # Settings that don't make a run another one: flags decide, or the images' fingerprint, or training doesn't use them.
@@ -72,6 +72,7 @@ class RunFolder:
         self.metrics = self.path / "metrics.jsonl"
         self.report = self.path / "report.json"
         self.checkpoints = self.path / "checkpoints"
+        self.result = self.checkpoints / "result"
         self.logs = self.path / "logs"
         self.figures = self.path / "figures"
         self.samples = self.path / "samples"
@@ -318,7 +319,7 @@ class Checkpoints:
 
 
 def restore_model(workdir: str | os.PathLike[str]) -> tuple[BoundModel, dict[str, Any]]:
-    """The model of a run, with its newest intact weights.
+    """The model of a run, with the weights that are its result; with the newest ones where there is none yet.
 
     Replaces the process's gin bindings by those of the run's config.gin.
 
@@ -335,8 +336,18 @@ def restore_model(workdir: str | os.PathLike[str]) -> tuple[BoundModel, dict[str
     folder.check_is_run()
     info = folder.read_info()
     folder.parse_config()
-    model = build_model(canvas_size=tuple(info["canvas_size"]), channels=info["channels"], seed=info["seed"])
-    if Checkpoints(folder.checkpoints, model=model).restore() is None:
+    model = build_model(
+        canvas_size=tuple(info["canvas_size"]),
+        channels=info["channels"],
+        seed=info["seed"],
+        sides_px=info["sides_px"],
+    )
+    try:
+        restored = Checkpoints(folder.result, model=model).restore()
+    except RunFolderError as error:
+        logging.error("%s; taking the newest weights in place of the result.", str(error).partition(";")[0])
+        restored = None
+    if restored is None and Checkpoints(folder.checkpoints, model=model).restore() is None:
         raise RunFolderError(f"{folder.path} holds no checkpoint yet; train it first with asr_train.")
     return model, info
 

@@ -45,6 +45,9 @@ class TrainingState:
         step: int64 variable, optimizer updates tried so far; the model's own.
         train_seconds: float64 variable, seconds of training so far.
         finished: bool variable, whether the budget is spent.
+        restarts, started: int64 variables, how often training was begun again, and at which step.
+        best: float64 variable [2], rules not held and -ELBO on held-out images of the weights that are kept as the
+            result.
         images_per_second: over the last execution; 0 before there is one.
         report: the last report, by metric.
     """
@@ -59,6 +62,10 @@ class TrainingState:
         self.step = step
         self.train_seconds = tf.Variable(0.0, dtype=tf.float64, trainable=False, name="train_seconds")
         self.finished = tf.Variable(False, trainable=False, name="finished")
+        self.restarts, self.started = (
+            tf.Variable(0, dtype=tf.int64, trainable=False, name=name) for name in ("restarts", "started")
+        )
+        self.best = tf.Variable([math.inf, math.inf], dtype=tf.float64, trainable=False, name="best")
         self.images_per_second = 0.0
         self.report: dict[str, float] = {}
         self._budget = budget

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import os
 import platform
+import sys
 from typing import Any
 
 import gin
@@ -19,19 +20,25 @@ import numpy as np
 import tensorflow as tf
 
 from asr_tf import checks, fast
-from asr_tf.data import DataSource, Scenes, training_dataset, training_fingerprint
+from asr_tf.data import DataSource, Scenes, object_sides_px, training_dataset, training_fingerprint
 from asr_tf.evaluation import tiles
-from asr_tf.models import build_model
+from asr_tf.models import BoundModel, build_model
 from asr_tf.runs import configuration, run_folder
 from asr_tf.runs.evaluate import validation_metrics
 from asr_tf.runs.run_folder import Checkpoints, RunFolder
 from asr_tf.training import callbacks
+from asr_tf.training.best import BestKeeper
+from asr_tf.training.collapse import CollapseGuard
 from asr_tf.training.schedule import LearningRate, TrainingBudget
 from asr_tf.version import __version__
 
 __all__ = ["train"]
 
 _SHOWN_SCENES = 16
+# Of the bound on held-out images, the same in every report.
+_HELD_OUT_SEED = (0, 0)
+# Seeds of initial weights where training begins again.
+_SEEDS_APART, _SEEDS = 1_000_003, 2**31
 
 
 @gin.configurable("train")
@@ -56,6 +63,7 @@ def train(
     checkpoints_to_keep: int = 3,
     validation_size: int = 200,
     max_skipped_in_a_row: int = 20,
+    most_restarts: int = 2,
 ) -> dict[str, Any]:
     """Trains the configured model on the configured data, or goes on with it.
 
@@ -80,6 +88,7 @@ def train(
         checkpoints_to_keep: older ones are deleted.
         validation_size: images that the reports look at, the first ones of the validation split.
         max_skipped_in_a_row: non-finite steps in a row that end the run.
+        most_restarts: how often a training that shows signs of a collapse begins again, see `CollapseGuard`.
 
     Keeps freed memory in the whole process, see `asr_tf.fast.tune_process`.
 
@@ -94,6 +103,7 @@ def train(
     checks.check_range("train.adam_beta_2", adam_beta_2, 0.0, 1.0 - 1e-6)
     checks.check_whole("train.max_skipped_in_a_row", max_skipped_in_a_row)
     checks.check_whole("train.checkpoints_to_keep", checkpoints_to_keep)
+    checks.check_whole("train.most_restarts", most_restarts, 0)
     checks.check_whole("train.batch_size", batch_size)
     checks.check_whole("train.validation_size", validation_size)
     budget = TrainingBudget(num_steps, None if max_minutes is None else 60.0 * max_minutes)
@@ -109,7 +119,14 @@ def train(
         fingerprint = training_fingerprint(scenes, validation_scenes)
         held_out = validation_scenes.take(validation_size)
         fast.tune_process()  # not before: what reading the scenes frees would be kept, and steps be slower
-        model = build_model(canvas_size=scenes.canvas_size, channels=scenes.channels, seed=seed)
+        sides_px = _sides_px(scenes)
+
+        def build(seed: int) -> BoundModel:
+            return build_model(
+                canvas_size=scenes.canvas_size, channels=scenes.channels, seed=seed, sides_px=sides_px
+            )
+
+        model = build(seed)
         flags = {"seed": seed, "max_minutes": max_minutes}
         config = configuration.merged_config()
         folder.check_same_run(config, flags)
@@ -129,7 +146,11 @@ def train(
             optimizer=model.optimizer,
             train_seconds=state.train_seconds,
             finished=state.finished,
+            restarts=state.restarts,
+            started=state.started,
+            best=state.best,
         )
+        result = Checkpoints(folder.result, 1, model=model)
         restored = checkpoints.restore()
         info = {
             **flags,
@@ -137,6 +158,7 @@ def train(
             "manual_dir": manual_dir,
             "canvas_size": list(scenes.canvas_size),
             "channels": scenes.channels,
+            "sides_px": sides_px,
             "batch_size": batch_size,
             "images": fingerprint,
             "num_training_images": len(scenes),
@@ -162,6 +184,21 @@ def train(
 
         write_info()
         held_out_images = held_out.images.astype(np.float32) / 255.0
+        objective = tf.function(model.objective)
+
+        def validate() -> dict[str, float]:
+            terms = [term for term in objective(held_out_images, seed=_HELD_OUT_SEED) if term is not None]
+            return validation_metrics(model, held_out) | {"negative_elbo_nats": float(tf.reduce_mean(sum(terms)))}
+
+        def infer() -> dict[str, np.ndarray]:
+            found = model.infer(held_out_images, with_objects=True)
+            return {name: keras.ops.convert_to_numpy(value) for name, value in found.items()}
+
+        def initial_weights(restarts: int) -> list[np.ndarray]:
+            fresh = build((seed + restarts * _SEEDS_APART) % _SEEDS)
+            return [keras.ops.convert_to_numpy(variable) for variable in fresh.variables]
+
+        guard = [CollapseGuard(state, infer, initial_weights, most_restarts)] if model.finds_objects else []
         bar = callbacks.ProgressBar(state)
         saver = callbacks.CheckpointSaver(state, checkpoints, checkpoint_every_minutes, write_info)
         try:
@@ -178,10 +215,12 @@ def train(
                     callbacks.Reporter(
                         state,
                         folder,
-                        validate=lambda: validation_metrics(model, held_out),
+                        validate=validate,
                         draw=lambda: _picture(model, held_out_images),
                         images_every_reports=images_every_reports,
                     ),
+                    *guard,
+                    BestKeeper(state, result, model.rules_held),
                     bar,
                     saver,
                 ],
@@ -244,6 +283,21 @@ def _load(data_dir: str | None, manual_dir: str | None) -> tuple[Scenes, Scenes]
             f"validation images must be like those for training, {_kind(training)}, got {_kind(validation)}."
         )
     return training, validation
+
+
+def _sides_px(scenes: Scenes) -> tuple[float, float] | None:
+    """The sides of the objects as found from the images; None where they are stated, or aren't found."""
+    counts = configuration.bound("ASRModel.counts")
+    stated = ("ASRModel.sides_px", "ASRModel.scale_prior_loc")
+    if counts is None or any(configuration.bound(name) is not None for name in stated):
+        return None
+    sides_px = object_sides_px(scenes.images, checks.check_counts("COUNTS", counts))
+    if sides_px is None:
+        found = "The objects' size isn't plain from the images"
+    else:
+        found = f"Objects have sides from {sides_px[0]:.3g} to {sides_px[1]:.3g} px, as found from the images"
+    print(f"{found}; SIDES_PX = (low, high) would state it.", file=sys.stderr)
+    return sides_px
 
 
 def _kind(scenes: Scenes) -> str:

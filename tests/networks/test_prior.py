@@ -25,7 +25,7 @@ def spec(exact_count=None):
 def learned(exact_count=None, **settings):
     network = AutoregressivePrior(**{"rnn_units": 8, "head_units": 6, "placement_grid": 5, **settings})
     network.build(spec(exact_count))
-    if network.placement_grid is not None:
+    if network.num_cells is not None:
         network.placement.heights.assign(0.1 * np.random.default_rng(1).normal(size=16))
     return network
 
@@ -186,3 +186,13 @@ def test_mixed_precision_leaves_float32():
 def test_bad_settings(kind, settings, message):
     with pytest.raises(ValueError, match=message):
         kind(**settings)
+
+
+@pytest.mark.parametrize(
+    ("loc", "canvas", "cells"), [(-0.405465, (50, 50), 20), (-1.15, (50, 80), 53), (5.0, (9, 9), 8)]
+)
+def test_a_grid_by_size_has_eight_cells_a_side_of_an_object(loc, canvas, cells):
+    """A side is 0.4 or 0.24 of 50 px, or all of 9 px."""
+    prior = AutoregressivePrior()
+    prior.build(SceneSpec(canvas, 1, 2, 4, 3, loc, 0.1))
+    assert prior.num_cells == prior.placement.grid_size == cells

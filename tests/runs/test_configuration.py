@@ -67,6 +67,10 @@ def test_what_is_not_gin_ends_in_one_line(text):
 
 def test_a_macro_without_a_value_is_named():
     assert message_of(["models/asr.gin"]) == (
+        "AggregateCount.counts uses %COUNTS, which no file or binding sets: state how many objects an image may hold, "
+        'as by --gin_bindings="COUNTS = (1, 3)" or a scenes/*.gin file.'
+    )
+    assert message_of(["models/asr.gin"], ["COUNTS = (2,)"]) == (
         "ASRModel.constraints uses %RULES, which no file or binding sets (a scenes/*.gin file sets it)."
     )
 
@@ -79,7 +83,8 @@ def test_a_missing_include_is_named(tmp_path):
 
 def test_includes_are_found_beside_the_file_and_in_the_package(tmp_path, monkeypatch):
     (tmp_path / "a").mkdir()
-    (tmp_path / "a" / "mine.gin").write_text("include 'beside.gin'\ninclude 'models/air.gin'\nRULES = []\n")
+    includes = "include 'beside.gin'\ninclude 'models/air.gin'\n"
+    (tmp_path / "a" / "mine.gin").write_text(includes + "RULES = []\nCOUNTS = (1,)\n")
     (tmp_path / "a" / "beside.gin").write_text("train.batch_size = 3\n")
     monkeypatch.chdir(tmp_path)
     configuration.parse(["a/mine.gin"])

@@ -1,0 +1,109 @@
+"""Trainings that go wrong: told by signs that need no label, and begun again from other initial weights."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+from asr_tf.training.callbacks import TrainingState
+
+__all__ = ["CollapseGuard", "collapse_signs"]
+
+# An image count that so many images have is the only one; windows that so large a share of is empty are lost.
+_ONE_COUNT, _EMPTY_SHARE = 0.98, 0.3
+# A window that draws nothing brighter than that is empty.
+_FAINT = 0.1
+# Windows may be so many standard deviations of the scale's prior larger than its mean, on average.
+_LARGE = 4.0
+# No sign counts before so many steps, or after that part of the budget; a sign must last so many reports.
+_FIRST_STEP, _LAST_FRACTION, _REPORTS = 1_000, 0.6, 3
+
+
+def collapse_signs(model: Any, inferred: Mapping[str, np.ndarray]) -> list[str]:
+    """What is wrong with what a model finds in images, in words; nothing where all is well.
+
+    Args:
+        model: an `ASRModel`.
+        inferred: what `infer(images, with_objects=True)` gives, as arrays.
+    """
+    counts = inferred["count"]
+    signs = []
+    commonest = int(np.bincount(counts).argmax())
+    if model.counts is not None and len(model.counts) > 1 and np.mean(counts == commonest) >= _ONE_COUNT:
+        signs.append(f"nearly every image has {commonest} object{'s' * (commonest != 1)}")
+    present = inferred["presence"] > 0.5
+    if present.any():
+        brightest = inferred["objects"].max(axis=(-3, -2, -1))[present]
+        if np.mean(brightest < _FAINT) > _EMPTY_SHARE:
+            signs.append(f"{np.mean(brightest < _FAINT):.0%} of the windows are empty")
+        boxes = inferred["boxes"][present]
+        side = np.mean(boxes[:, 2] - boxes[:, 0]) * model.canvas_size[0] / min(model.canvas_size)
+        largest = 1.0 / (1.0 + np.exp(-(model.spec.scale_loc + _LARGE * model.spec.scale_stddev)))
+        if side > largest:
+            signs.append(
+                f"windows are {side * min(model.canvas_size):.0f} px wide, "
+                f"where objects have up to {largest * min(model.canvas_size):.0f} px"
+            )
+    return signs
+
+
+class CollapseGuard(keras.callbacks.Callback):
+    """Begins again from other initial weights where a training shows signs of a collapse, and says so."""
+
+    def __init__(
+        self,
+        state: TrainingState,
+        infer: Callable[[], Mapping[str, np.ndarray]],
+        initial_weights: Callable[[int], list[Any]],
+        most_restarts: int,
+    ) -> None:
+        """Binds functions.
+
+        Args:
+            state: shared; `restarts` is written.
+            infer: what the model finds in held-out images, as `collapse_signs` takes it.
+            initial_weights: the weights of a fresh model, in the order of `weights`, given how often training was
+                begun again.
+            most_restarts: how often at most; 0 for never.
+        """
+        super().__init__()
+        self._state, self._infer, self._initial_weights = state, infer, initial_weights
+        self._most_restarts = most_restarts
+        self._reports_with_signs = 0
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Looks for signs."""
+        state = self._state
+        restarts = int(state.restarts.numpy())
+        early = state.steps_done - int(state.started.numpy()) < _FIRST_STEP
+        if restarts >= self._most_restarts or early or state.fraction > _LAST_FRACTION:
+            self._reports_with_signs = 0
+            return
+        signs = collapse_signs(self.model, self._infer())
+        self._reports_with_signs = self._reports_with_signs + 1 if signs else 0
+        if self._reports_with_signs < _REPORTS:
+            return
+        print(
+            f"\nStep {state.steps_done}: {'; '.join(signs)}. Training begins again from other initial weights "
+            f"({restarts + 1} of {self._most_restarts} times at most).",
+            file=sys.stderr,
+            flush=True,
+        )
+        self._begin_again(restarts + 1)
+
+    def _begin_again(self, restarts: int) -> None:
+        fresh = self._initial_weights(restarts)
+        counters = {id(variable) for variable in self.model.counters}
+        for variable, value in zip(self.model.variables, fresh, strict=True):
+            if id(variable) not in counters:
+                variable.assign(value)
+        for variable in self.model.optimizer.variables:
+            if variable is not self.model.optimizer.learning_rate:
+                variable.assign(keras.ops.zeros_like(variable))
+        self._state.restarts.assign(restarts)
+        self._state.started.assign(self._state.steps_done)
+        self._reports_with_signs = 0
