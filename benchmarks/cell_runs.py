@@ -54,7 +54,7 @@ def train_cell(
     name = "_".join([*cell, f"seed{seed}", f"{minutes:g}min"])
     if bindings:
         name += "_" + _digest("\n".join(bindings))
-    configuration.parse(cell.gin_files, [*cell.settings(minutes), *bindings])
+    configuration.parse(cell.gin_files, bindings)
     settings = _digest(gin.config_str())
     fit.train(runs / name, seed=seed, max_minutes=minutes, manual_dir=str(data))
     return runs / name, settings

@@ -30,11 +30,9 @@ __all__ = [
 LINES = ROOT / "docs" / "results" / "cells.jsonl"
 PICTURES = ROOT / "docs" / "results" / "samples"
 MODELS = ("vae", "air", "air_pprior", "asr")
-DATA = ("mnist", "dsprites")
 SETTINGS = ("count13", "count14", "count24", "overlap3")
-
-# What runs of up to ten minutes are trained with beside the gin files, all models alike.
-_SHORT_RUNS = {("mnist", "overlap3"): ["train.peak_learning_rate = 1.5e-3"]}
+DATA = {"mnist": SETTINGS, "dsprites": SETTINGS, "sprites": ("count13",)}
+"""Data sets, and the settings that there are of each."""
 
 
 class Cell(NamedTuple):
@@ -57,16 +55,15 @@ class Cell(NamedTuple):
         for label, part, choices in zip(("model", "data", "setting"), parts, (MODELS, DATA, SETTINGS), strict=True):
             if part not in choices:
                 raise ValueError(f"--cell={name!r}: {label} {part!r} is unknown; choose one of {', '.join(choices)}.")
-        return cls(*parts)
+        cell = cls(*parts)
+        if cell.setting not in DATA[cell.data]:
+            raise ValueError(f"--cell={name!r}: of {cell.data} there is only {', '.join(DATA[cell.data])}.")
+        return cell
 
     @property
     def name(self) -> str:
         """MODEL/DATA/SETTING."""
         return "/".join(self)
-
-    def settings(self, minutes: float) -> list[str]:
-        """Gin lines beside the files for runs of this length."""
-        return _SHORT_RUNS.get((self.data, self.setting), []) if minutes <= 10.0 else []
 
     @property
     def gin_files(self) -> tuple[str, str]:
@@ -76,8 +73,8 @@ class Cell(NamedTuple):
 
 def all_cells() -> Iterator[Cell]:
     """All cells, models innermost."""
-    for data in DATA:
-        for setting in SETTINGS:
+    for data, settings in DATA.items():
+        for setting in settings:
             for model in MODELS:
                 yield Cell(model, data, setting)
 

@@ -78,13 +78,13 @@ def measure(workdir: pathlib.Path | None) -> tuple[dict[str, Any], dict[str, np.
         figures.setdefault("standard_error", {})[f"{side:g}"] = [error for _, error in shares]
     if workdir is None:
         return figures, {}
-    from asr_tf.constraints import DisjointBoxes
+    from asr_tf.constraints import DisjointBoxes, SceneStatistics
     from asr_tf.runs import run_folder
 
     model, info = run_folder.restore_model(workdir)
     drawn = {key: np.asarray(value) for key, value in model.sample(1000, seed=(0, 0)).items()}
-    broken = DisjointBoxes().broken(drawn["count"], drawn["boxes"], model.canvas_size)
-    assert broken is not None  # this rule can always be checked
+    scenes = SceneStatistics.of_finished(drawn["count"], drawn["boxes"], model.canvas_size)
+    broken = np.asarray(DisjointBoxes().broken(scenes))
     figures |= {
         "prior_scenes": len(broken),
         "prior_scenes_apart": float(1.0 - np.mean(broken)),

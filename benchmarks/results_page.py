@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from benchmarks import ablation
-from benchmarks.cells import DATA, MODELS, PICTURES, ROOT, SETTINGS, Cell, of_newest_settings
+from benchmarks.cells import DATA, MODELS, PICTURES, ROOT, Cell, of_newest_settings
 
 __all__ = [
     "DETECTOR",
@@ -213,7 +213,7 @@ def _against(
 def _goal_lines(rows: Sequence[Row]) -> list[str]:
     lines = ["| setting | minutes | what | wanted | measured | reached |", "|---" * 6 + "|"]
     for data in DATA:
-        for setting in SETTINGS:
+        for setting in DATA[data]:
             for minutes in _BUDGETS:
                 asr = _group(rows, Cell("asr", data, setting), minutes)
                 if not asr.rows:
@@ -303,7 +303,7 @@ def page(rows: Sequence[Row], ablated: Sequence[Row] = (), detected: Row | None 
     rows = [row for row in rows if not row.get("bindings")]
     parts = [_INTRODUCTION, "## What AIR-ASR should reach, and what it reached\n", *_goal_lines(rows), ""]
     for data in DATA:
-        for setting in SETTINGS:
+        for setting in DATA[data]:
             parts += [f"## {data} {setting}: {OBJECTS[setting]}\n", *_table(rows, data, setting), ""]
             seen = [row for row in rows if row["cell"].split("/")[1:] == [data, setting]]
             if any(row.get("curve") for row in seen):
@@ -340,7 +340,7 @@ def write(rows: Sequence[Row], ablated: Sequence[Row] = (), path: pathlib.Path =
     if ablated:
         ablation.draw(ablated, path.parent / "images" / ablation.PICTURE.name)
     for data in DATA:
-        for setting in SETTINGS:
+        for setting in DATA[data]:
             seen = [
                 row
                 for row in rows

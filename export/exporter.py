@@ -18,12 +18,13 @@ from asr_tf.checks import check_choice
 from asr_tf.export import artifact
 from asr_tf.models import ASRModel
 from asr_tf.runs.run_folder import RunFolder, restore_model
-from asr_tf.serving.served_model import ServedModel, to_tflite
+from asr_tf.serving.served_model import MOST_TRIES, ServedModel, to_tflite
 
 __all__ = ["GOLDEN_BATCHES", "export_model", "export_run"]
 
 GOLDEN_BATCHES = (1, 3)
 _GOLDEN_PARTICLES = 2
+_GOLDEN_STEPS = 2
 _MODEL_NAME = "asr"
 
 # Inputs and outputs of each case, by signature.
@@ -146,15 +147,22 @@ def golden_values(model: ASRModel) -> Golden:
 
     Images are scenes of the model's own prior: it is sure to have some.
     """
-    golden: Golden = {name: [] for name in ("infer", "sample", "render", "log_likelihood")}
+    golden: Golden = {name: [] for name in ("infer", "refine", "sample", "render", "log_likelihood")}
     scenes = model.sample(sum(GOLDEN_BATCHES), seed=(0, 0))["images"]
     seed = np.array([3, 14], np.int32)
+
+    @tf.function(autograph=False)  # in a graph, scenes that obey no rule after the last try are no error
+    def sample(size: int, number: int, tries: int) -> dict[str, tf.Tensor]:
+        return model.sample(size, seed, number, obey=True, max_tries=tries)
+
     for i, (size, images) in enumerate(zip(GOLDEN_BATCHES, tf.split(scenes, GOLDEN_BATCHES), strict=True)):
         inferred = model.infer(images)
         golden["infer"].append(({"images": images}, inferred))
-        number = np.int32(-1 if i == 0 else min(2, model.num_steps))
-        asked = {"num_samples": np.int32(size), "seed": seed, "num_objects": number}
-        golden["sample"].append((asked, model.sample(size, seed, int(number))))
+        refined = model.refine(images, _GOLDEN_STEPS)
+        golden["refine"].append(({"images": images, "steps": np.int32(_GOLDEN_STEPS)}, refined))
+        number, obey = (-1, False) if i == 0 else (min(2, model.num_steps), True)
+        asked = {"num_samples": np.int32(size), "seed": seed, "num_objects": np.int32(number), "obey": np.bool_(obey)}
+        golden["sample"].append((asked, sample(size, number, MOST_TRIES if obey else 1)))
         objects = {name: inferred[name] for name in ("z_what", "boxes", "presence")}
         golden["render"].append((objects, {"images": model.render(*objects.values())}))
         nats = model.log_likelihood(images, _GOLDEN_PARTICLES, seed)

@@ -11,6 +11,7 @@ import tensorflow as tf
 CANVAS = (6, 8)
 NUM_STEPS = 3
 WHAT_SIZE = 2
+SIGNATURES = ("infer", "refine", "sample", "render", "log_likelihood")
 
 
 def _check(condition, message, value):
@@ -29,6 +30,7 @@ class TinyServed(tf.Module):
         height, width = CANVAS
         images = tf.TensorSpec([None, height, width, channels], tf.float32, "images")
         number, seed = tf.TensorSpec([], tf.int32), tf.TensorSpec([2], tf.int32, "seed")
+        disobeying = tf.constant(False)
 
         def infer(images):
             total = tf.reduce_sum(images[..., -1], [1, 2])
@@ -51,7 +53,14 @@ class TinyServed(tf.Module):
                 "reconstruction": self.factor * images,
             }
 
-        def sample(num_samples, seed, num_objects):
+        def refine(images, steps):
+            before = tf.reduce_sum(images, [1, 2, 3])
+            after = before / (1.0 + tf.cast(steps, tf.float32))
+            nats = {"negative_elbo_nats_before": before, "negative_elbo_nats_after": after}
+            return infer(images) | nats | {"penalties_nats_before": before / 2.0, "penalties_nats_after": after / 2.0}
+
+        def sample(num_samples, seed, num_objects, obey=disobeying):
+            """Scenes without an object break the rule; drawn again, they have one, if one is allowed."""
             checks = [
                 _check((num_objects >= -1) & (num_objects <= NUM_STEPS), "num_objects is out of range:", num_objects),
                 _check(num_samples >= 1, "num_samples must be 1 or more, got", num_samples),
@@ -59,7 +68,7 @@ class TinyServed(tf.Module):
             with tf.control_dependencies(checks):
                 num_samples = tf.identity(num_samples)
                 drawn = tf.random.stateless_uniform([num_samples], seed, 0, NUM_STEPS + 1, tf.int32)
-            count = tf.where(num_objects < 0, drawn, num_objects)
+            count = tf.where(num_objects < 0, tf.where(obey, tf.maximum(drawn, 1), drawn), num_objects)
             presence = tf.sequence_mask(count, NUM_STEPS, tf.float32)
             return {
                 "images": tf.random.stateless_uniform([num_samples, height, width, channels], seed),
@@ -67,6 +76,8 @@ class TinyServed(tf.Module):
                 "presence": presence,
                 "boxes": tf.zeros([num_samples, NUM_STEPS, 4]),
                 "z_what": tf.zeros([num_samples, NUM_STEPS, WHAT_SIZE]),
+                "obeys": count > 0,
+                "acceptance_rate": tf.reduce_mean(tf.cast(drawn > 0, tf.float32)),
             }
 
         def render(z_what, boxes, presence):
@@ -87,7 +98,9 @@ class TinyServed(tf.Module):
 
         steps = [None, NUM_STEPS]
         self.infer = served(infer, images)
-        self.sample = served(sample, named("num_samples"), seed, named("num_objects"))
+        self.refine = served(refine, images, named("steps"))
+        obey = tf.TensorSpec([], tf.bool, "obey")
+        self.sample = served(sample, named("num_samples"), seed, named("num_objects"), obey)
         self.render = served(
             render,
             tf.TensorSpec([*steps, WHAT_SIZE], tf.float32, "z_what"),
@@ -100,7 +113,7 @@ class TinyServed(tf.Module):
 def write_version(export_dir: Path, number: int, factor: float = 0.5, channels: int = 1) -> Path:
     """Writes a version as asr_export does: under another name first."""
     module = TinyServed(factor, channels)
-    signatures = {name: getattr(module, name) for name in ("infer", "sample", "render", "log_likelihood")}
+    signatures = {name: getattr(module, name) for name in SIGNATURES}
     hidden = export_dir / f".{number}"
     tf.saved_model.save(module, str(hidden), signatures={"serving_default": module.infer, **signatures})
     os.rename(hidden, export_dir / str(number))

@@ -1,12 +1,16 @@
-"""What a piece of knowledge about scenes is: a penalty on the posterior, and a test of finished scenes.
+"""What a piece of knowledge about scenes is: a penalty, how much of it is tolerated, and a test of finished scenes.
 
-A constraint of the posterior, E_q[phi(x, z)] <= b, enters the objective as a slack penalty: zero where it holds,
-differentiable where it does not, times a strength that is fixed beforehand, or grows to that as training goes on.
+A constraint of the posterior, E_q[phi(x, z)] <= b, has two sides here.  A *penalty*, zero where it holds and
+differentiable where it does not, enters the objective times a multiplier, and moves the weights.  What is *measured*
+and held against the tolerance b, the mean penalty or the share of scenes that break the rule, moves the multiplier, see
+`asr_tf.constraints.multipliers`.  A rule with a strength of its own keeps that factor, as in the published method.
 
 References:
     Xu et al., "Multi-object Generation with Amortized Structural Regularization", NeurIPS 2019,
     arXiv:1906.03923, section 3.
     Ganchev et al., "Posterior Regularization for Structured Latent Variable Models", JMLR 2010.
+    Cotter et al., "Two-player games for efficient non-convex constrained optimization", ALT 2019, for penalties that
+    stand in for what is measured.
 """
 
 from __future__ import annotations
@@ -14,185 +18,217 @@ from __future__ import annotations
 import abc
 import math
 import re
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
-from asr_tf.checks import check_whole
-from asr_tf.distributions import running_sum
+from asr_tf.checks import check_choice
+from asr_tf.constraints.statistics import SceneStatistics
 from asr_tf.scene import Part
 
-__all__ = ["Constraint", "SceneStatistics", "ink", "pairs_present", "sides_px", "steps_present"]
+__all__ = ["APPLIES_TO", "Constraint"]
 
+APPLIES_TO = ("posterior", "samples", "both")
+"""What a rule can be asked of: inferred scenes, scenes drawn from the prior, or both."""
 
-class SceneStatistics(NamedTuple):
-    """What a rule may look at: expectations of the posterior, in the units of the image, and the prior's counts.
-
-    Attributes:
-        presence_probs: float [B, T], q(n >= t), the probability that step t holds an object.
-        count_probs: float [B, T + 1], q(n = k) for k = 0..T.
-        boxes: float [B, T, 4], attention windows `[ymin, xmin, ymax, xmax]` as fractions of the canvas; those of
-            absent steps are there too, so weight them by `presence_probs`.
-        canvas_size: (H, W) in pixels.
-        objects: float [B, T, G, G, C] in (0, 1), what each step draws in its window.
-        glimpses: float [B, T, G, G, C] in [0, 1], what the image shows there.
-        drawn: float [B, T, H, W, C] in [0, 1], each step's object on a canvas of its own.
-        prior_count_log_probs: float [..., T + 1], log p(n = k) of the prior; None where it has no weights to learn.
-    """
-
-    presence_probs: Any
-    count_probs: Any
-    boxes: Any
-    canvas_size: tuple[int, int]
-    objects: Any = None
-    glimpses: Any = None
-    drawn: Any = None
-    prior_count_log_probs: Any = None
-
-    @property
-    def absence_probs(self) -> tf.Tensor:
-        """Float [B, T], q(n < t) = 1 - q(n >= t), summed from `count_probs` so that no digits cancel."""
-        return tf.minimum(running_sum(tf.convert_to_tensor(self.count_probs)[..., :-1]), 1.0)
-
-    @property
-    def pair_probs(self) -> tf.Tensor:
-        """Float [B, T, T], the probability that both steps of a pair are present, each pair once.
-
-        Presence is a unary code: steps t > u are both present exactly where t is, so that row t, column u < t is
-        q(n >= t), with no product of marginals; the rest is 0.
-        """
-        presence = tf.convert_to_tensor(self.presence_probs)
-        num_steps = presence.shape[-1]
-        earlier = np.tri(num_steps, k=-1, dtype=presence.dtype.as_numpy_dtype)
-        return presence[..., tf.newaxis] * earlier
-
-    def batch_mean(self, values: tf.Tensor) -> tf.Tensor:
-        """Means [...] over the images of values [B, ...], those of other replicas included."""
-        mean = tf.reduce_mean(values, axis=0)
-        replica = tf.distribute.get_replica_context()
-        if replica is None or replica.num_replicas_in_sync == 1:
-            return mean
-        return replica.all_reduce("MEAN", mean)
-
-    def sides_px(self) -> tf.Tensor:
-        """Float [B, T], the sides of the (square) windows in canvas pixels."""
-        return sides_px(tf.convert_to_tensor(self.boxes), self.canvas_size)
+# A finished scene breaks a rule by more than rounding.
+_ROUNDING = 1e-3
 
 
 class Constraint(Part, abc.ABC):
     """One piece of knowledge.  A rule of one's own overrides `penalty`, and the rest where it has more to say.
 
     Attributes:
-        strength: float, nats an image for each unit of penalty.
-        ramp_steps: (first, last), the training steps between which the strength grows from 0 to that.
+        tolerance, broken_share, strength, applies_to: as they were given.
+        unit: of the penalty, such as "px" or "nats".
+        looks_at: the fields of `SceneStatistics` that it needs beside the counts; () for a rule about counts alone.
+        of_one_scene: whether a single scene can break the rule; False where it is about the batch as a whole.
+        default_tolerance, default_broken_share: what is tolerated where nothing is given; the share goes first.
+        start: the multiplier that training starts with, in nats for each unit of penalty.
+        floor: what is tolerated at least: a tolerance below it is as good as this one.
     """
 
-    def __init__(self, strength: float = 1.0, ramp_steps: Sequence[int] = (0, 0)) -> None:
-        """Initializes the rule.
+    unit: str = "px"
+    looks_at: tuple[str, ...] = ("boxes",)
+    of_one_scene: bool = True
+    default_tolerance: float = 0.5
+    default_broken_share: float | None = None
+    start: float = 0.5
+    floor: float = 1e-3
+
+    def __init__(
+        self,
+        tolerance: float | None = None,
+        broken_share: float | None = None,
+        strength: float | None = None,
+        applies_to: str = "posterior",
+    ) -> None:
+        """Initializes the rule; without any of the first three it has its own default tolerance.
 
         Args:
-            strength: factor of the penalty in the objective, 0 or more.
-            ramp_steps: (first, last), training steps: the factor is 0 until the first and grows in a line to
-                `strength` at the last; (0, 0) for all of it from the start.  A rule about windows holds up the
-                learning of what is in them; one that comes later finds windows that show something.
+            tolerance: mean penalty over images that is tolerated, in the rule's unit, 0 or more.
+            broken_share: the share of scenes that may break the rule, in [0, 1).
+            strength: a fixed factor of the penalty in the objective, 0 or more, in place of a multiplier.
+            applies_to: 'posterior' for inferred scenes, 'samples' for scenes drawn from the prior, or 'both', each
+                with a multiplier of its own.
 
         Raises:
-            ValueError: `strength` is negative or not finite, or the steps aren't two whole numbers in order.
-            TypeError: `strength` is not a number.
+            ValueError: a number is out of range, two are given, or the rule can't be asked for that.
+            TypeError: a number isn't one.
         """
-        label = f"{type(self).__name__}.strength"
-        if isinstance(strength, bool) or not isinstance(strength, (int, float)):
-            raise TypeError(f"{label} must be a number, got {strength!r}.")
-        if not (math.isfinite(strength) and strength >= 0):
-            raise ValueError(f"{label} must be a finite number, 0 or more, got {strength!r}.")
-        self.strength = float(strength)
-        label = f"{type(self).__name__}.ramp_steps"
-        if isinstance(ramp_steps, str) or not isinstance(ramp_steps, Sequence) or len(ramp_steps) != 2:
-            raise ValueError(f"{label} must be (first, last), two training steps, got {ramp_steps!r}.")
-        for i, step in enumerate(ramp_steps):
-            check_whole(f"{label}[{i}]", step, 0)
-        first, last = (int(step) for step in ramp_steps)
-        if first >= last and last + first > 0:
-            raise ValueError(f"{label} must be (first, last) with first below last, got {ramp_steps!r}.")
-        self.ramp_steps = (first, last)
-
-    def strength_at(self, step: Any) -> Any:
-        """The factor of the penalty at a training step.
-
-        Args:
-            step: integer tensor or variable [], training steps taken before it.
-
-        Returns:
-            float32 [], or `strength` itself where it is the same at every step.
-        """
-        first, last = self.ramp_steps
-        if last == 0:
-            return self.strength
-        taken = tf.cast(tf.convert_to_tensor(step), tf.float32) - float(first)
-        return self.strength * tf.clip_by_value(taken / float(last - first), 0.0, 1.0)
+        label = type(self).__name__
+        given = {"tolerance": tolerance, "broken_share": broken_share, "strength": strength}
+        given = {key: _checked_number(f"{label}.{key}", x) for key, x in given.items() if x is not None}
+        if len(given) > 1:
+            names = " and ".join(f"{label}.{key}" for key in given)
+            raise ValueError(f"{names} are both given: give one of tolerance, broken_share and strength.")
+        if given.get("broken_share", 0.0) >= 1.0:
+            raise ValueError(f"{label}.broken_share must be a share of scenes, in [0, 1), got {broken_share!r}.")
+        if broken_share is not None and not self.of_one_scene:
+            raise ValueError(
+                f"{label}.broken_share={broken_share!r} can't be meant: the rule is about many scenes together, and no "
+                f"single one breaks it; give {label}.tolerance, in {self.unit}."
+            )
+        check_choice(f"{label}.applies_to", applies_to, APPLIES_TO)
+        if applies_to != "posterior" and not self.of_one_scene and self.looks_at:
+            raise ValueError(
+                f"{label}.applies_to={applies_to!r} can't be meant: of rules about many scenes together, only those "
+                "about counts can be asked of samples."
+            )
+        self.tolerance, self.broken_share, self.strength = (
+            given.get(key) for key in ("tolerance", "broken_share", "strength")
+        )
+        self.applies_to = applies_to
 
     @property
     def name(self) -> str:
         """The rule's name in metrics and reports: the class name in snake case."""
-        return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(self).__name__).lower()
+        return snake_case(type(self).__name__)
+
+    @property
+    def limits_share(self) -> bool:
+        """Whether the share of broken scenes is limited, and not the mean penalty."""
+        if self.tolerance is None and self.broken_share is None:
+            return self.default_broken_share is not None
+        return self.broken_share is not None
+
+    @property
+    def limit(self) -> float:
+        """What is tolerated: a share of scenes, or a mean penalty in the rule's unit; 0 or more."""
+        for value in (self.broken_share, self.tolerance, self.default_broken_share):
+            if value is not None:
+                return value
+        return self.default_tolerance
+
+    @property
+    def limit_unit(self) -> str:
+        """The unit of `limit`."""
+        return "share of scenes" if self.limits_share else self.unit
 
     @abc.abstractmethod
     def penalty(self, statistics: SceneStatistics) -> tf.Tensor:
-        """How far the posterior is from the rule, not weighted by `strength`.
+        """How far scenes are from the rule, not weighted by any factor.
 
         Args:
-            statistics: expectations of the posterior.
+            statistics: expectations of the posterior, or scenes.
 
         Returns:
             float [B], or [] for a rule about the batch as a whole; 0 or more, 0 where the rule holds, with finite
             gradients everywhere.
         """
 
-    def check(self, num_steps: int) -> None:
+    def broken(self, scenes: SceneStatistics) -> tf.Tensor | None:
+        """Which finished scenes break the rule, in operations of TensorFlow: those that have a penalty.
+
+        Args:
+            scenes: finished scenes, see `SceneStatistics.of_finished`.
+
+        Returns:
+            bool [N], or None if the rule says nothing of one scene alone, or needs what isn't known of these.
+        """
+        if not (self.of_one_scene and self.can_see(scenes)):
+            return None
+        penalty = tf.convert_to_tensor(self.penalty(scenes))
+        return None if penalty.shape.rank == 0 else penalty > _ROUNDING
+
+    def broken_probs(self, statistics: SceneStatistics) -> tf.Tensor | None:
+        """How surely each image's scene breaks the rule.
+
+        Args:
+            statistics: expectations of the posterior, or scenes.
+
+        Returns:
+            float [B] in [0, 1]: 0 or 1, of the scene with the likeliest count, unless a rule knows it exactly; None
+            where `broken` says nothing.
+        """
+        broken = self.broken(statistics.likeliest())
+        return None if broken is None else tf.cast(broken, statistics.count_probs.dtype)
+
+    def measured(self, statistics: SceneStatistics, penalty: tf.Tensor) -> tf.Tensor:
+        """What is held against the tolerance.
+
+        Args:
+            statistics: what the penalty is of.
+            penalty: what `penalty` gives.
+
+        Returns:
+            float [B], whose mean is meant, or []; without gradients.
+
+        Raises:
+            ValueError: a share of scenes is tolerated, but the rule doesn't say which break it.
+        """
+        if not self.limits_share:
+            return tf.stop_gradient(penalty)
+        probs = self.broken_probs(statistics)
+        if probs is None:
+            label = type(self).__name__
+            raise ValueError(f"{label}.broken doesn't say which scenes break the rule: give {label}.tolerance instead.")
+        return tf.stop_gradient(probs)
+
+    def drawn_penalty(self, count_log_probs: tf.Tensor) -> tf.Tensor:
+        """The penalty of what a prior draws, for a rule about counts alone, without any sampling.
+
+        Args:
+            count_log_probs: float [T + 1], log p(n = k).
+
+        Returns:
+            float [].
+        """
+        return tf.reduce_mean(self.penalty(SceneStatistics.of_counts(count_log_probs[tf.newaxis])))
+
+    def check(self, num_steps: int, canvas_size: tuple[int, int]) -> None:
         """Refuses a model in which the rule can't hold.
 
         Args:
             num_steps: T, the most objects that the model can infer.
+            canvas_size: (H, W) in pixels.
 
         Raises:
             ValueError: the rule can't hold.
         """
 
-    def broken(
-        self, counts: np.ndarray, boxes: np.ndarray | None, canvas_size: tuple[int, int]
-    ) -> np.ndarray | None:
-        """Which finished scenes break the rule.
+    def asks(self, on_samples: bool) -> bool:
+        """Whether the rule is asked of samples, or else of the posterior."""
+        return self.applies_to in ("both", "samples" if on_samples else "posterior")
 
-        Args:
-            counts: integer [N], objects in each scene.
-            boxes: float [N, T, 4], their boxes as in `SceneStatistics`, zero rows for absent objects; None where
-                they aren't known.
-            canvas_size: (H, W) in pixels.
-
-        Returns:
-            bool [N], or None if the rule says nothing about one scene alone (or not without boxes).
-        """
-        return None
+    def can_see(self, statistics: SceneStatistics) -> bool:
+        """Whether all is known that the rule looks at."""
+        return all(getattr(statistics, field) is not None for field in self.looks_at)
 
 
-def ink(pixels: tf.Tensor) -> tf.Tensor:
-    """How much ink a pixel [..., C] has, [...]: the brightest of its channels."""
-    return pixels[..., 0] if pixels.shape[-1] == 1 else tf.reduce_max(pixels, axis=-1)
+def snake_case(name: str) -> str:
+    """A name of a class as one of a metric.
+
+    >>> snake_case("CountInSet")
+    'count_in_set'
+    """
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
 
 
-def sides_px(boxes: Any, canvas_size: tuple[int, int]) -> Any:
-    """Sides in canvas pixels, [...], of (square) boxes [..., 4] as in `SceneStatistics`; an array's or a tensor's."""
-    return (boxes[..., 2] - boxes[..., 0]) * canvas_size[0]
-
-
-def steps_present(counts: np.ndarray, num_steps: int) -> np.ndarray:
-    """Bool [N, T], which steps of finished scenes hold an object."""
-    return np.arange(num_steps) < np.asarray(counts)[:, np.newaxis]
-
-
-def pairs_present(counts: np.ndarray, num_steps: int) -> np.ndarray:
-    """Bool [N, T, T], the pairs of present objects of finished scenes, each pair once."""
-    present = steps_present(counts, num_steps)
-    return present[:, :, np.newaxis] & np.tri(num_steps, k=-1, dtype=bool)
+def _checked_number(label: str, value: Any) -> float:
+    """`value` as a float, finite and 0 or more."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{label} must be a number, got {value!r}.")
+    if not (math.isfinite(value) and value >= 0):
+        raise ValueError(f"{label} must be a finite number, 0 or more, got {value!r}.")
+    return float(value)

@@ -1,25 +1,23 @@
-"""Rules that keep objects apart: no two share a pixel, or no two windows share an area.
+"""Rules that keep objects apart: no two share a pixel, no two windows share an area, or come near one another.
 
 Where a canvas is a clipped sum of bright objects, drawing one object twice costs the likelihood nothing.  The count can
 then be right while two windows lie on one object and a third one holds the rest.
 
 References:
     Xu et al., "Multi-object Generation with Amortized Structural Regularization", NeurIPS 2019, arXiv:1906.03923,
-    section 4, for `DisjointBoxes`; strength as in the authors' published code.
+    section 4, for `DisjointBoxes`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import gin
-import numpy as np
 import tensorflow as tf
 
-from asr_tf.checks import check_range
-from asr_tf.constraints.base import Constraint, SceneStatistics, ink, pairs_present
+from asr_tf.checks import check_positive, check_range
+from asr_tf.constraints.base import Constraint
+from asr_tf.constraints.statistics import SceneStatistics, ink
 
-__all__ = ["DisjointBoxes", "DisjointObjects"]
+__all__ = ["AtLeastApart", "DisjointBoxes", "DisjointObjects"]
 
 
 @gin.register
@@ -30,20 +28,37 @@ class DisjointObjects(Constraint):
     present, over all pixels: the number of pixels that are drawn twice, where objects are white.
     """
 
-    def __init__(self, strength: float = 5.0, ramp_steps: Sequence[int] = (0, 0)) -> None:
+    unit = "pixels drawn twice"
+    looks_at = ("drawn",)
+    default_tolerance = 2.0
+    start = 0.5
+
+    def __init__(
+        self,
+        slack_px: float = 2.0,
+        tolerance: float | None = None,
+        broken_share: float | None = None,
+        strength: float | None = None,
+        applies_to: str = "posterior",
+    ) -> None:
         """Initializes the rule.
 
         Args:
-            strength: nats an image for each pixel that is drawn twice.
-            ramp_steps: (first, last), the training steps between which the strength grows, as of `Constraint`.
+            slack_px: the pixels drawn twice up to which a finished scene still passes, 0 or more.
+            tolerance, broken_share, strength, applies_to: as of `Constraint`.
         """
-        super().__init__(strength, ramp_steps)
+        super().__init__(tolerance, broken_share, strength, applies_to)
+        self.slack_px = check_range("DisjointObjects.slack_px", slack_px, 0.0, float("inf"))
 
     def penalty(self, statistics: SceneStatistics) -> tf.Tensor:
-        """float [B], pixels."""
+        """Float [B], pixels."""
         presence = statistics.presence_probs[..., tf.newaxis, tf.newaxis]
         total = tf.reduce_sum(presence * ink(statistics.drawn), axis=1)
         return tf.reduce_sum(tf.nn.relu(total - 1.0), axis=[1, 2])
+
+    def broken(self, scenes: SceneStatistics) -> tf.Tensor | None:
+        """Bool [N], which scenes draw more pixels twice than the slack."""
+        return self.penalty(scenes) > self.slack_px if self.can_see(scenes) else None
 
 
 @gin.register
@@ -59,36 +74,92 @@ class DisjointBoxes(Constraint):
     too, whose windows nothing else holds in place.)
     """
 
+    default_broken_share = 0.03
+    default_tolerance = 0.2
+    start = 0.5
+
     def __init__(
-        self, strength: float = 1.0, tolerance_px: float = 1.0, ramp_steps: Sequence[int] = (0, 0)
+        self,
+        slack_px: float = 1.0,
+        tolerance: float | None = None,
+        broken_share: float | None = None,
+        strength: float | None = None,
+        applies_to: str = "posterior",
     ) -> None:
         """Initializes the rule.
 
         Args:
-            strength: nats an image for each pixel of depth.
-            tolerance_px: the depth up to which a finished scene still passes, 0 or more.
-            ramp_steps: (first, last), the training steps between which the strength grows, as of `Constraint`.
+            slack_px: the depth up to which a finished scene still passes, 0 or more.
+            tolerance, broken_share, strength, applies_to: as of `Constraint`.
         """
-        super().__init__(strength, ramp_steps)
-        self.tolerance_px = check_range("DisjointBoxes.tolerance_px", tolerance_px, 0.0, float("inf"))
+        super().__init__(tolerance, broken_share, strength, applies_to)
+        self.slack_px = check_range("DisjointBoxes.slack_px", slack_px, 0.0, float("inf"))
 
     def penalty(self, statistics: SceneStatistics) -> tf.Tensor:
-        """float [B], canvas pixels."""
-        height, width = statistics.canvas_size
-        ymin, xmin, ymax, xmax = tf.unstack(tf.convert_to_tensor(statistics.boxes), axis=-1)
-        side = statistics.sides_px()
-        centres = tf.stack([0.5 * height * (ymin + ymax), 0.5 * width * (xmin + xmax)])  # [2, B, T]
-        distance = tf.reduce_max(tf.abs(centres[..., tf.newaxis] - centres[..., tf.newaxis, :]), axis=0)
-        depth = tf.nn.relu(0.5 * (side[..., tf.newaxis] + side[..., tf.newaxis, :]) - distance)
+        """Float [B], canvas pixels."""
+        depth = tf.nn.relu(-_gaps_px(statistics))
         return 2.0 * tf.reduce_sum(statistics.pair_probs * depth, axis=[-2, -1])
 
-    def broken(
-        self, counts: np.ndarray, boxes: np.ndarray | None, canvas_size: tuple[int, int]
-    ) -> np.ndarray | None:
-        """bool [N], which scenes have two windows that overlap by more than the tolerance."""
-        if boxes is None:
+    def broken(self, scenes: SceneStatistics) -> tf.Tensor | None:
+        """Bool [N], which scenes have two windows that share more than the slack in both directions."""
+        if not self.can_see(scenes):
             return None
-        low, high = np.split(np.asarray(boxes, np.float64) * (*canvas_size, *canvas_size), 2, axis=-1)
-        shared = np.minimum(high[:, :, None], high[:, None]) - np.maximum(low[:, :, None], low[:, None])
-        overlaps = shared.min(axis=-1) > self.tolerance_px
-        return (overlaps & pairs_present(counts, boxes.shape[1])).any(axis=(1, 2))
+        low, high = tf.split(tf.convert_to_tensor(scenes.boxes) * (*scenes.canvas_size, *scenes.canvas_size), 2, -1)
+        shared = tf.minimum(high[..., tf.newaxis, :], high[..., tf.newaxis, :, :]) - tf.maximum(
+            low[..., tf.newaxis, :], low[..., tf.newaxis, :, :]
+        )
+        overlaps = tf.reduce_min(shared, axis=-1) > self.slack_px
+        return tf.reduce_any(overlaps & (scenes.pair_probs > 0.5), axis=[-2, -1])
+
+
+@gin.register
+class AtLeastApart(Constraint):
+    """Between any two windows there is a gap of at least `distance_px`.
+
+    The gap is the larger of the two in x and in y, negative where windows overlap.  The penalty is the sum over pairs
+    of the pixels that are missing, each weighted by the probability that both are present.
+    """
+
+    default_broken_share = 0.03
+    default_tolerance = 0.2
+    start = 0.5
+
+    def __init__(
+        self,
+        distance_px: float = gin.REQUIRED,
+        slack_px: float = 1.0,
+        tolerance: float | None = None,
+        broken_share: float | None = None,
+        strength: float | None = None,
+        applies_to: str = "posterior",
+    ) -> None:
+        """Initializes the rule.
+
+        Args:
+            distance_px: the least gap, in canvas pixels, above 0.
+            slack_px: what may be missing of it in a finished scene that still passes, 0 or more.
+            tolerance, broken_share, strength, applies_to: as of `Constraint`.
+        """
+        super().__init__(tolerance, broken_share, strength, applies_to)
+        self.distance_px = float(check_positive("AtLeastApart.distance_px", distance_px))
+        self.slack_px = check_range("AtLeastApart.slack_px", slack_px, 0.0, float("inf"))
+
+    def penalty(self, statistics: SceneStatistics) -> tf.Tensor:
+        """Float [B], canvas pixels."""
+        missing = tf.nn.relu(self.distance_px - _gaps_px(statistics))
+        return tf.reduce_sum(statistics.pair_probs * missing, axis=[-2, -1])
+
+    def broken(self, scenes: SceneStatistics) -> tf.Tensor | None:
+        """Bool [N], which scenes have two windows whose gap is too small by more than the slack."""
+        if not self.can_see(scenes):
+            return None
+        near = self.distance_px - _gaps_px(scenes) > self.slack_px
+        return tf.reduce_any(near & (scenes.pair_probs > 0.5), axis=[-2, -1])
+
+
+def _gaps_px(statistics: SceneStatistics) -> tf.Tensor:
+    """Float [B, T, T], the gap between two windows, the larger of both directions; negative where they overlap."""
+    side = statistics.sides_px()
+    centres = tf.stack(statistics.centres_px())  # [2, B, T]
+    distance = tf.reduce_max(tf.abs(centres[..., tf.newaxis] - centres[..., tf.newaxis, :]), axis=0)
+    return distance - 0.5 * (side[..., tf.newaxis] + side[..., tf.newaxis, :])

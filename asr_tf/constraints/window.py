@@ -5,26 +5,17 @@ objects in one window, at no cost.
 
 References:
     Xu et al., "Multi-object Generation with Amortized Structural Regularization", NeurIPS 2019, arXiv:1906.03923,
-    section 4, for all but `TightWindows`; strengths as in the authors' published code.
+    section 4, for all but `TightWindows`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import gin
-import numpy as np
 import tensorflow as tf
 
 from asr_tf.checks import check_positive, check_range
-from asr_tf.constraints.base import (
-    Constraint,
-    SceneStatistics,
-    ink,
-    pairs_present,
-    sides_px,
-    steps_present,
-)
+from asr_tf.constraints.base import Constraint
+from asr_tf.constraints.statistics import SceneStatistics, ink
 from asr_tf.distributions import running_sum
 
 __all__ = ["InsideCanvas", "SharedSize", "SizeInterval", "TightWindows"]
@@ -47,26 +38,47 @@ class TightWindows(Constraint):
     and counts by the probability that the step is present.  A step that draws nothing has none.
     """
 
+    looks_at = ("boxes", "objects", "glimpses")
+    default_tolerance = 1.0
+    start = 0.2
+
     def __init__(
-        self, ink: float = 0.4, strength: float = 2.0, ramp_steps: Sequence[int] = (0, 0)
+        self,
+        ink: float = 0.4,
+        slack_px: float = 2.0,
+        tolerance: float | None = None,
+        broken_share: float | None = None,
+        strength: float | None = None,
+        applies_to: str = "posterior",
     ) -> None:
         """Initializes the rule.
 
         Args:
             ink: brightness from which on a pixel surely is ink, in (0, 1).
-            strength: nats an image for each pixel of margin.
-            ramp_steps: (first, last), the training steps between which the strength grows, as of `Constraint`.
+            slack_px: the penalty of a step up to which a finished scene still passes, 0 or more.
+            tolerance, broken_share, strength, applies_to: as of `Constraint`.
 
         Raises:
-            ValueError: `ink` is not in (0, 1).
+            ValueError: `ink` is not in (0, 1), or the slack is negative.
         """
-        super().__init__(strength, ramp_steps)
+        super().__init__(tolerance, broken_share, strength, applies_to)
         if not 0.0 < ink < 1.0:
             raise ValueError(f"TightWindows.ink must be in (0, 1), got {ink!r}.")
         self.ink = ink
+        self.slack_px = check_range("TightWindows.slack_px", slack_px, 0.0, float("inf"))
 
     def penalty(self, statistics: SceneStatistics) -> tf.Tensor:
-        """float [B], canvas pixels."""
+        """Float [B], canvas pixels."""
+        return tf.reduce_sum(statistics.presence_probs * self._of_steps(statistics), axis=-1)
+
+    def broken(self, scenes: SceneStatistics) -> tf.Tensor | None:
+        """Bool [N], which scenes have a window with a penalty above the slack."""
+        if not self.can_see(scenes):
+            return None
+        return tf.reduce_any((self._of_steps(scenes) > self.slack_px) & (scenes.presence_probs > 0.5), axis=-1)
+
+    def _of_steps(self, statistics: SceneStatistics) -> tf.Tensor:
+        """Float [B, T], the penalty of each step as if it were present."""
         objects = tf.stop_gradient(ink(statistics.objects))  # [B, T, G, G]
         own = ink(statistics.glimpses) * tf.minimum(2.0 * objects / self.ink, 1.0)
         pixel = statistics.sides_px() / objects.shape[-1]  # [B, T]
@@ -75,8 +87,7 @@ class TightWindows(Constraint):
         off_centre = 0.5 * tf.reduce_sum(tf.abs(margins[..., 0] - margins[..., 1]), axis=0)
         slack = tf.reduce_min(tf.reduce_sum(margins, axis=-1), axis=0)
         drawn = tf.minimum(tf.reduce_max(objects, axis=[-2, -1]) / self.ink, 1.0)
-        weight = statistics.presence_probs * drawn * pixel
-        return tf.reduce_sum(weight * (off_centre + slack), axis=-1)
+        return drawn * pixel * (off_centre + slack)
 
     def _margins(self, brightest: tf.Tensor) -> tf.Tensor:
         """Lengths of the empty runs from both ends of a profile [..., G], in units of its pixels, [..., 2]."""
@@ -94,24 +105,28 @@ class SizeInterval(Constraint):
     probability that the step is present (the published code counts absent steps too).
     """
 
+    default_tolerance = 0.2
+    start = 2.0
+
     def __init__(
         self,
         low_px: float = gin.REQUIRED,
         high_px: float = gin.REQUIRED,
-        strength: float = 20.0,
-        ramp_steps: Sequence[int] = (0, 0),
+        tolerance: float | None = None,
+        broken_share: float | None = None,
+        strength: float | None = None,
+        applies_to: str = "posterior",
     ) -> None:
         """Initializes the rule.
 
         Args:
             low_px, high_px: the interval's ends, in canvas pixels.
-            strength: nats an image for each pixel outside.
-            ramp_steps: (first, last), the training steps between which the strength grows, as of `Constraint`.
+            tolerance, broken_share, strength, applies_to: as of `Constraint`.
 
         Raises:
             ValueError: an end is not above 0, or the ends are the wrong way round.
         """
-        super().__init__(strength, ramp_steps)
+        super().__init__(tolerance, broken_share, strength, applies_to)
         check_positive("SizeInterval.low_px", low_px)
         if not low_px <= high_px:
             raise ValueError(
@@ -119,21 +134,20 @@ class SizeInterval(Constraint):
             )
         self.low_px, self.high_px = float(low_px), float(high_px)
 
+    def check(self, num_steps: int, canvas_size: tuple[int, int]) -> None:
+        """Raises ValueError if no window can be that large."""
+        height, width = canvas_size
+        if self.low_px > min(canvas_size):
+            raise ValueError(
+                f"SizeInterval.low_px={self.low_px:g} cannot hold on a canvas of {height} x {width} px: "
+                f"a window is no larger than the shorter side, {min(canvas_size)} px."
+            )
+
     def penalty(self, statistics: SceneStatistics) -> tf.Tensor:
-        """float [B], canvas pixels."""
+        """Float [B], canvas pixels."""
         side = statistics.sides_px()
         outside = tf.nn.relu(self.low_px - side) + tf.nn.relu(side - self.high_px)
         return tf.reduce_sum(statistics.presence_probs * outside, axis=-1)
-
-    def broken(
-        self, counts: np.ndarray, boxes: np.ndarray | None, canvas_size: tuple[int, int]
-    ) -> np.ndarray | None:
-        """bool [N], which scenes have a window outside the interval."""
-        if boxes is None:
-            return None
-        side = sides_px(boxes, canvas_size)
-        outside = (side < self.low_px) | (side > self.high_px)
-        return (outside & steps_present(counts, boxes.shape[1])).any(axis=1)
 
 
 @gin.register
@@ -144,36 +158,31 @@ class SharedSize(Constraint):
     the probability that both are present (the published code counts absent steps too).
     """
 
+    default_tolerance = 0.5
+    start = 1.0
+
     def __init__(
-        self, slack_px: float = 3.0, strength: float = 10.0, ramp_steps: Sequence[int] = (0, 0)
+        self,
+        slack_px: float = 3.0,
+        tolerance: float | None = None,
+        broken_share: float | None = None,
+        strength: float | None = None,
+        applies_to: str = "posterior",
     ) -> None:
         """Initializes the rule.
 
         Args:
             slack_px: by how much two sides may differ, in canvas pixels, 0 or more.
-            strength: nats an image for each pixel beyond.
-            ramp_steps: (first, last), the training steps between which the strength grows, as of `Constraint`.
+            tolerance, broken_share, strength, applies_to: as of `Constraint`.
         """
-        super().__init__(strength, ramp_steps)
+        super().__init__(tolerance, broken_share, strength, applies_to)
         self.slack_px = check_range("SharedSize.slack_px", slack_px, 0.0, float("inf"))
 
     def penalty(self, statistics: SceneStatistics) -> tf.Tensor:
-        """float [B], canvas pixels."""
+        """Float [B], canvas pixels."""
         side = statistics.sides_px()
         difference = tf.abs(side[..., tf.newaxis] - side[..., tf.newaxis, :])
-        return tf.reduce_sum(
-            statistics.pair_probs * tf.nn.relu(difference - self.slack_px), axis=[-2, -1]
-        )
-
-    def broken(
-        self, counts: np.ndarray, boxes: np.ndarray | None, canvas_size: tuple[int, int]
-    ) -> np.ndarray | None:
-        """bool [N], which scenes have two windows whose sides differ by more than the slack."""
-        if boxes is None:
-            return None
-        side = sides_px(boxes, canvas_size)
-        differs = np.abs(side[:, :, None] - side[:, None]) > self.slack_px
-        return (differs & pairs_present(counts, boxes.shape[1])).any(axis=(1, 2))
+        return tf.reduce_sum(statistics.pair_probs * tf.nn.relu(difference - self.slack_px), axis=[-2, -1])
 
 
 @gin.register
@@ -184,32 +193,40 @@ class InsideCanvas(Constraint):
     probability that the step is present (the published code counts absent steps too).
     """
 
+    default_tolerance = 0.2
+    start = 0.1
+
     def __init__(
-        self, strength: float = 1.0, tolerance_px: float = 1.0, ramp_steps: Sequence[int] = (0, 0)
+        self,
+        slack_px: float = 1.0,
+        tolerance: float | None = None,
+        broken_share: float | None = None,
+        strength: float | None = None,
+        applies_to: str = "posterior",
     ) -> None:
         """Initializes the rule.
 
         Args:
-            strength: nats an image for each pixel outside.
-            tolerance_px: how far a window of a finished scene may leave the canvas, 0 or more.
-            ramp_steps: (first, last), the training steps between which the strength grows, as of `Constraint`.
+            slack_px: how far a window of a finished scene may leave the canvas, 0 or more.
+            tolerance, broken_share, strength, applies_to: as of `Constraint`.
         """
-        super().__init__(strength, ramp_steps)
-        self.tolerance_px = check_range("InsideCanvas.tolerance_px", tolerance_px, 0.0, float("inf"))
+        super().__init__(tolerance, broken_share, strength, applies_to)
+        self.slack_px = check_range("InsideCanvas.slack_px", slack_px, 0.0, float("inf"))
 
     def penalty(self, statistics: SceneStatistics) -> tf.Tensor:
-        """float [B], canvas pixels."""
-        boxes = tf.convert_to_tensor(statistics.boxes)
-        beyond = tf.nn.relu(tf.concat([-boxes[..., :2], boxes[..., 2:] - 1.0], -1))
-        outside = tf.reduce_sum(beyond * (*statistics.canvas_size, *statistics.canvas_size), axis=-1)
+        """Float [B], canvas pixels."""
+        outside = tf.reduce_sum(self._beyond_px(statistics), axis=-1)
         return tf.reduce_sum(statistics.presence_probs * outside, axis=-1)
 
-    def broken(
-        self, counts: np.ndarray, boxes: np.ndarray | None, canvas_size: tuple[int, int]
-    ) -> np.ndarray | None:
-        """bool [N], which scenes have a window that leaves the canvas by more than the tolerance."""
-        if boxes is None:
+    def broken(self, scenes: SceneStatistics) -> tf.Tensor | None:
+        """Bool [N], which scenes have a window that leaves the canvas by more than the slack on one side."""
+        if not self.can_see(scenes):
             return None
-        tolerance = self.tolerance_px / np.array((*canvas_size, *canvas_size), np.float64)
-        outside = np.maximum(-boxes, boxes - 1.0) > tolerance
-        return (outside.any(axis=-1) & steps_present(counts, boxes.shape[1])).any(axis=1)
+        outside = tf.reduce_max(self._beyond_px(scenes), axis=-1) > self.slack_px
+        return tf.reduce_any(outside & (scenes.presence_probs > 0.5), axis=-1)
+
+    def _beyond_px(self, statistics: SceneStatistics) -> tf.Tensor:
+        """Float [B, T, 4], the pixels by which each side of a window leaves the canvas."""
+        boxes = tf.convert_to_tensor(statistics.boxes)
+        beyond = tf.nn.relu(tf.concat([-boxes[..., :2], boxes[..., 2:] - 1.0], -1))
+        return beyond * (*statistics.canvas_size, *statistics.canvas_size)

@@ -2,9 +2,10 @@
 
 Contract: all images are of one size, and all are grey or all are RGB, of 8 bits a channel.  NPY files may hold one
 image, [H, W], [H, W, 1] or [H, W, 3], or many, [N, H, W], [N, H, W, 1] or [N, H, W, 3].  An array [A, B, 3] is one RGB
-image, never A images of width 3.  A PNG file that could only be read with a loss is refused, such as one with
-transparency, a palette or 16 bits.
-What isn't known stays None: there are no counts and no boxes.  Every complaint names the file.
+image, never A images of width 3.  Numbers in floating point are rounded to 8 bits, as 255 levels of [0, 1].  Which PNG
+files can be read is said in `asr_tf.data.png`: none that could only be read with a loss.
+What isn't known stays None: there are no counts and no boxes.  Every complaint names the file.  How many images were
+found is told on stderr, with what lies beside them and isn't read; hidden files count as not there.
 
 Splits: if there are subfolders train and test, they are the splits, and a subfolder validation beside them is the
 validation split.  Otherwise each tenth image of a fixed shuffle is for test, and the others are there for training.
@@ -16,16 +17,15 @@ from __future__ import annotations
 
 import os
 import pathlib
-from typing import TYPE_CHECKING
+import sys
 
 import numpy as np
 
 from asr_tf import checks
-from asr_tf.data import splits
+from asr_tf.data import image_files, splits
+from asr_tf.data.image_files import Unreadable, shown
+from asr_tf.data.png import check_png, decode_png
 from asr_tf.data.scenes import Scenes
-
-if TYPE_CHECKING:
-    import PIL.Image
 
 __all__ = ["ImageFolder"]
 
@@ -33,8 +33,9 @@ _SUFFIXES = (".png", ".npy")
 _TEST_EVERY = 10
 _FEWEST = 3
 _SPLIT_SEED = 0
-_MODES = ("1", "L", "RGB")  # Pillow's names of one bit, grey and RGB
-_BIT_DEPTH_AT = 24  # the byte of a PNG file that holds the bits a channel
+_BRIGHT = 127
+_MOST_NAMED = 3  # folders in a message
+_MOST_LOOKED_AT = 100  # images that a ground is judged by
 
 
 class ImageFolder:
@@ -71,7 +72,6 @@ class ImageFolder:
 
         Raises:
             ValueError: no folder, too few images in it, or a file that can't be used.
-            TypeError: an NPY file of another dtype than uint8 or floating point.
         """
         checks.check_choice("split", split, splits.SPLITS)
         if not self.path.is_dir():
@@ -102,6 +102,8 @@ class ImageFolder:
     def _images(self, folder: pathlib.Path) -> np.ndarray:
         """Returns all images of a folder, uint8 [N, H, W, C], and remembers them."""
         if folder not in self._read:
+            if folder != self.path and not self._read and (beside := image_files.tally(_image_names(self.path))):
+                print(f"Left out beside the splits in {shown(self.path)}: {beside}.", file=sys.stderr)
             self._read[folder] = _read_folder(folder)
         return self._read[folder]
 
@@ -114,27 +116,44 @@ def _shuffled_rows(num_images: int) -> tuple[np.ndarray, np.ndarray]:
     return np.flatnonzero(is_test), np.flatnonzero(~is_test)
 
 
+def _contents(folder: pathlib.Path) -> list[pathlib.Path]:
+    """Returns what lies in a folder, by name, without what its user didn't put there."""
+    return sorted(path for path in folder.iterdir() if not image_files.is_clutter(path.name))
+
+
+def _image_names(folder: pathlib.Path) -> list[str]:
+    """Returns the names of the images in a folder, also of those that aren't read."""
+    return [
+        path.name
+        for path in _contents(folder)
+        if (path.suffix.lower() in _SUFFIXES or image_files.is_other_image(path.name)) and not path.is_dir()
+    ]
+
+
+def _not_read(folder: pathlib.Path) -> str:
+    """Says which images in a folder and in the folders in it aren't read; an empty text where all are."""
+    others = [name for name in _image_names(folder) if not name.lower().endswith(_SUFFIXES)]
+    below = [
+        f"{path.name}/"
+        for path in _contents(folder)
+        if path.is_dir() and path.name not in splits.SPLITS and _image_names(path)
+    ]
+    more = [f"and {len(below) - _MOST_NAMED} more"] if len(below) > _MOST_NAMED else []
+    parts = [image_files.tally(others), *below[:_MOST_NAMED], *more]
+    return shown(", ".join(part for part in parts if part))
+
+
 def _read_folder(folder: pathlib.Path) -> np.ndarray:
-    """Returns all images of a folder as uint8 [N, H, W, C]."""
-    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in _SUFFIXES)
+    """Returns all images of a folder as uint8 [N, H, W, C], and tells what was found."""
+    files = [folder / name for name in _image_names(folder) if name.lower().endswith(_SUFFIXES)]
+    not_read = _not_read(folder)
     if not files:
-        raise ValueError(f"image folder {str(folder)!r} holds no images (*.png or *.npy).")
+        beside = f" itself, but {not_read}" if not_read else ""
+        raise ValueError(f"image folder {str(folder)!r} holds no images (*.png or *.npy){beside}.")
     stacks: list[np.ndarray] = []
     for file in files:
         stack = _read_png(file) if file.suffix.lower() == ".png" else _read_npy(file)
-        first = stacks[0] if stacks else stack
-        channels, first_channels = stack.shape[3], first.shape[3]
-        if channels != first_channels:
-            raise ValueError(
-                f"images must be all grey or all RGB: {files[0]} is {checks.CHANNELS[first_channels]}, "
-                f"{file} is {checks.CHANNELS[channels]}."
-            )
-        size, first_size = stack.shape[1:3], first.shape[1:3]
-        if size != first_size:
-            raise ValueError(
-                f"images must have one size (height x width): {files[0]} is {first_size[0]} x {first_size[1]} px, "
-                f"{file} is {size[0]} x {size[1]} px."
-            )
+        _check_like(files[0], stacks[0] if stacks else stack, file, stack)
         stacks.append(stack)
     images = np.concatenate(stacks)
     if images.max() <= 1:
@@ -142,63 +161,75 @@ def _read_folder(folder: pathlib.Path) -> np.ndarray:
             f"image folder {str(folder)!r} holds black images only: the brightest pixel is {images.max()} of 255. "
             "Masks of 0 and 1 must be multiplied by 255."
         )
+    _tell(folder, images, len(files), not_read)
     return images
+
+
+def _check_like(first_file: pathlib.Path, first: np.ndarray, file: pathlib.Path, stack: np.ndarray) -> None:
+    """Refuses images [N, H, W, C] of other channels or of another size than the first ones."""
+    channels, first_channels = stack.shape[3], first.shape[3]
+    if channels != first_channels:
+        raise ValueError(
+            f"images must be all grey or all RGB: {shown(first_file)} is {checks.CHANNELS[first_channels]}, "
+            f"{shown(file)} is {checks.CHANNELS[channels]}."
+        )
+    size, first_size = stack.shape[1:3], first.shape[1:3]
+    if size != first_size:
+        raise ValueError(
+            f"images must have one size (height x width): {shown(first_file)} is {first_size[0]} x {first_size[1]} px, "
+            f"{shown(file)} is {size[0]} x {size[1]} px."
+        )
+
+
+def _tell(folder: pathlib.Path, images: np.ndarray, num_files: int, not_read: str) -> None:
+    """Tells on stderr what was found in a folder: images [N, H, W, C] of some files."""
+    num_images, height, width, channels = images.shape
+    files = "1 file" if num_files == 1 else f"{num_files} files"
+    found = f"{num_images} {checks.CHANNELS[channels]} images of {height} x {width} px in {files}"
+    beside = f"; left out: {not_read} (only *.png and *.npy in the folder itself are read)" if not_read else ""
+    print(f"Image folder {shown(folder)}: {found}{beside}.", file=sys.stderr)
+    ground = np.median(images[:: max(1, num_images // _MOST_LOOKED_AT)])
+    if ground > _BRIGHT:
+        print(
+            f"Most pixels in {shown(folder)} are bright (the median is {ground:g} of 255): where objects are darker "
+            "than the ground, invert the images, for a model expects a black ground.",
+            file=sys.stderr,
+        )
 
 
 def _read_png(file: pathlib.Path) -> np.ndarray:
     """Returns uint8 [1, H, W, C]."""
-    import PIL.Image
-
     try:
-        with PIL.Image.open(file, formats=("PNG",)) as image:
-            obstacle = _what_would_be_lost(image, file)
-            # One bit a pixel is grey too.
-            pixels = np.asarray(image.convert("L") if image.mode == "1" else image)
-    except (OSError, SyntaxError, ValueError) as error:
-        raise ValueError(f"{file} cannot be read as a PNG image: {error}.") from error
-    if obstacle:
-        raise ValueError(f"{file} must be a grey or RGB 8-bit image, got {obstacle}.")
-    return pixels[None, :, :, None] if pixels.ndim == 2 else pixels[None]
-
-
-def _what_would_be_lost(image: PIL.Image.Image, file: pathlib.Path) -> str:
-    """Says why the pixels of a PNG image aren't all that the file holds; an empty text where they are."""
-    if image.mode not in _MODES:
-        return f"PNG mode {image.mode!r}"
-    with file.open("rb") as stream:
-        bits = stream.read(_BIT_DEPTH_AT + 1)[_BIT_DEPTH_AT]
-    if bits > 8:  # Pillow cuts RGB of 16 bits down to 8
-        return f"PNG mode {image.mode!r} of {bits} bits a channel"
-    if "transparency" in image.info:
-        return f"PNG mode {image.mode!r} with a transparent colour"
-    if getattr(image, "n_frames", 1) > 1:
-        return "an animation"
-    return ""
+        return decode_png(check_png(image_files.read_bytes(file)))[None]
+    except Unreadable as error:
+        raise ValueError(f"{shown(file)} {error}.") from error
 
 
 def _read_npy(file: pathlib.Path) -> np.ndarray:
-    """Returns uint8 [N, H, W, C].
+    """Returns uint8 [N, H, W, C]."""
+    try:
+        return _levels(_stacked(image_files.load_npy(image_files.read_bytes(file))))
+    except Unreadable as error:
+        raise ValueError(f"{shown(file)} {error}.") from error
+
+
+def _stacked(array: np.ndarray) -> np.ndarray:
+    """Returns an array of any shape as images [N, H, W, C].
 
     An array [A, B, 3] could be one RGB image or a stack of A grey images that are 3 pixels wide.  It is taken for an
     RGB image if A and B are larger than 3.  A smaller one is refused, and so is [A, B, 4], which could hold
     transparency.
     """
-    try:
-        array = np.load(file, allow_pickle=False)
-    except Exception as error:  # damaged headers and archives have errors of their own, such as tokenize.TokenError
-        raise ValueError(f"{file} cannot be read as an NPY array: {error}.") from error
-    if not isinstance(array, np.ndarray):
-        raise ValueError(f"{file} cannot be read as an NPY array: it is an archive of several.")
-    last = array.shape[-1] if array.ndim == 3 else None
+    shape = list(array.shape)
+    last = shape[-1] if array.ndim == 3 else None
     if last == 4:
-        raise ValueError(
-            f"{file} must be grey, [H, W] or [N, H, W], or RGB, [H, W, 3], got {list(array.shape)}: "
-            "is the last axis colour and transparency?"
+        raise Unreadable(
+            f"must be grey, [H, W] or [N, H, W], or RGB, [H, W, 3], got {shape}: is the last axis colour and "
+            "transparency?"
         )
-    if last == 3 and min(array.shape[:2]) <= 3:
-        raise ValueError(
-            f"{file} must have shape [N, H, W, 1] (grey) or [N, H, W, 3] (RGB), got {list(array.shape)}: "
-            "is the last axis colour or width?"
+    if last == 3 and min(shape[:2]) <= 3:
+        raise Unreadable(
+            f"must have shape [N, H, W, 1] (grey) or [N, H, W, 3] (RGB), got {shape}: is the last axis colour or width?"
         )
     if array.ndim == 2:
         array = array[None, :, :, None]
@@ -206,5 +237,17 @@ def _read_npy(file: pathlib.Path) -> np.ndarray:
         array = array[None]
     elif array.ndim == 3:
         array = array[..., None]
-    images = checks.check_images(array, name=str(file))
-    return array if array.dtype == np.uint8 else np.rint(images * 255).astype(np.uint8)
+    if array.ndim != 4 or array.shape[-1] not in checks.CHANNELS:
+        raise Unreadable(f"must have shape [N, H, W, 1] (grey) or [N, H, W, 3] (RGB), got {shape}")
+    if not array.size:
+        raise Unreadable(f"must hold at least one image of one pixel or more, got shape {shape}")
+    return array
+
+
+def _levels(images: np.ndarray) -> np.ndarray:
+    """Returns images [N, H, W, C] of uint8, or of floating point in [0, 1], as uint8."""
+    faults = image_files.row_faults(images)
+    if faults:
+        row = min(faults)
+        raise Unreadable(f"{faults[row]} (image {row})")
+    return images if images.dtype == np.uint8 else np.rint(images * 255).astype(np.uint8)

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from asr_tf import checks
-from asr_tf.constraints import Constraint, CountInSet
+from asr_tf.constraints import Constraint, CountInSet, SceneStatistics
 from asr_tf.data import Scenes
 from asr_tf.evaluation import calibration, metrics, score
 
@@ -263,13 +263,13 @@ def _sample_report(
     if not model.finds_objects:
         return {"num_samples": number}
     counts = sampled["count"]
-    fractions = metrics.broken_rules(rules, counts, sampled["boxes"], model.canvas_size)
+    scenes = SceneStatistics.of_finished(counts, sampled["boxes"], model.canvas_size)
     report: dict[str, Any] = {
         "num_samples": number,
         "sample_counts": np.bincount(counts, minlength=model.num_steps + 1).tolist(),
         "broken_rules": {
-            name: {"fraction": fraction, "number": round(fraction * number)}
-            for name, fraction in fractions.items()
+            name: {"fraction": float(broken.mean()), "number": int(broken.sum())}
+            for name, broken in metrics.broken_rules(rules, scenes).items()
         },
     }
     count_rules = [rule for rule in rules if isinstance(rule, CountInSet)]

@@ -217,33 +217,26 @@ def count_confusion(
     return confusion
 
 
-def broken_rules(
-    rules: Sequence[Any], counts: Any, boxes: Any, canvas_size: tuple[int, int]
-) -> dict[str, float]:
-    """Fraction of scenes that break each rule.
+def broken_rules(rules: Sequence[Any], scenes: Any) -> dict[str, np.ndarray]:
+    """Which scenes break each rule.
 
     Args:
-        rules: constraints (`asr_tf.constraints`): anything with a `name` and a
-            `broken(counts, boxes, canvas_size) -> bool [N] or None`.
-        counts: int [N].
-        boxes: float [N, T, 4], canvas fractions, or None where they aren't known.
-        canvas_size: (H, W) in pixels.
+        rules: constraints (`asr_tf.constraints`): anything with a `name` and a `broken(scenes) -> bool [N] or None`.
+        scenes: finished scenes, as `asr_tf.constraints.SceneStatistics`.
 
     Returns:
-        Fraction in [0, 1] by the rule's name (a second rule of that name is called `<name>_2` and
-        so on).  Rules that say nothing of a single scene (`broken` gives None) are left out.
+        bool [N] by the rule's name (a second rule of that name is called `<name>_2` and so on).  Rules that say nothing
+        of a single scene, or look at what isn't known of these (`broken` gives None), are left out.
     """
-    counts = np.asarray(counts)
-    fractions: dict[str, float] = {}
+    found: dict[str, np.ndarray] = {}
+    names: list[str] = []
     for rule in rules:
-        broken = rule.broken(counts, boxes, canvas_size)
-        if broken is None:
-            continue
-        name, number = rule.name, 2
-        while name in fractions:
-            name, number = f"{rule.name}_{number}", number + 1
-        fractions[name] = float(np.mean(np.asarray(broken, bool)))
-    return fractions
+        names.append(rule.name)
+        number = names.count(rule.name)
+        broken = rule.broken(scenes)
+        if broken is not None:
+            found[rule.name if number == 1 else f"{rule.name}_{number}"] = np.asarray(broken, bool)
+    return found
 
 
 def ink_boxes_of_objects(objects: Any, counts: Any, threshold: float = 0.25) -> np.ndarray:

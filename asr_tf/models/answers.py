@@ -158,7 +158,7 @@ class SceneAnswers(BoundModel):
             posterior = refinement.posterior_of(recognized.posterior, free)
             recognized = recognized._replace(posterior=posterior)
             terms, statistics = self.score_recognized(images, recognized, other_seed, training=False)
-            return refinement.Regularized(terms.negative_elbo, self._penalties_of_images(statistics))
+            return refinement.Regularized(terms.negative_elbo, self.rule_terms.of_images(statistics))
 
         start = refinement.amortized(tf.shape(images)[0], self.spec)
         free = refinement.ascend(objective, start, self.spec, steps, ascent_seed)
@@ -168,15 +168,6 @@ class SceneAnswers(BoundModel):
         for when, values in (("before", before), ("after", after)):
             found |= {f"{name}_nats_{when}": value for name, value in values._asdict().items()}
         return found
-
-    def _penalties_of_images(self, statistics: SceneStatistics) -> tf.Tensor:
-        """The penalties by their strengths, float32 [B], of the rules about images by themselves."""
-        total = tf.zeros_like(statistics.presence_probs[..., 0])
-        for rule in self.constraints:
-            penalty = tf.convert_to_tensor(rule.penalty(statistics))
-            if penalty.shape.rank == 1:
-                total += rule.strength_at(self.step) * penalty
-        return total
 
     def render(
         self, what: tf.Tensor, boxes: tf.Tensor, presence: tf.Tensor, background: tf.Tensor | None = None
@@ -271,7 +262,12 @@ class SceneAnswers(BoundModel):
 
     def _obeys(self, scenes: dict[str, tf.Tensor], drawn: Drawn) -> tf.Tensor:
         """bool [N], which finished scenes break no rule."""
-        raise NotImplementedError
+        pixels = {"drawn": drawn.colour}
+        if self.rule_terms.looks_into_windows:  # where a drawn scene shows what is drawn
+            objects = self.renderer.objects(scenes["z_what"]).colour
+            pixels |= {"objects": objects, "glimpses": objects}
+        finished = SceneStatistics.of_finished(scenes["count"], scenes["boxes"], self.canvas_size, **pixels)
+        return ~self.rule_terms.broken(finished)
 
     def _scenes(
         self, num_samples: tf.Tensor, seed: tf.Tensor, num_objects: tf.Tensor, with_masks: bool

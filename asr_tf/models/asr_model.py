@@ -26,7 +26,7 @@ from asr_tf.checks import (
     check_range,
     check_whole,
 )
-from asr_tf.constraints import Constraint, SceneStatistics
+from asr_tf.constraints import Constraint, SceneStatistics, check_rules
 from asr_tf.distributions import RelaxedPresenceCode, scene_posterior
 from asr_tf.imaging.composition import Composition, Sum
 from asr_tf.imaging.observation import BernoulliPixels, Observation
@@ -34,6 +34,7 @@ from asr_tf.models import bound, parts
 from asr_tf.models.answers import SceneAnswers
 from asr_tf.models.bound_model import initial_weights_from
 from asr_tf.models.renderer import Renderer
+from asr_tf.models.rule_terms import PriorScenes
 from asr_tf.networks.contracts import (
     Background,
     LatentNoise,
@@ -89,6 +90,7 @@ class ASRModel(SceneAnswers):
         composition: Composition | None = None,
         observation: Observation | None = None,
         constraints: Sequence[Constraint] = (),
+        multiplier_scale: float = 1.0,
         estimator: str = "enumerate",
         temperature: float = 0.1,
         clipnorm: float | None = 1.0,
@@ -118,6 +120,7 @@ class ASRModel(SceneAnswers):
             composition: how objects become a canvas; None for `Sum()`.
             observation: how the canvas becomes an image; None for `BernoulliPixels()`.
             constraints: the knowledge that training enforces.
+            multiplier_scale: how many times higher than usual their multipliers start.
             estimator: "enumerate" (exact expectation over the count) or "concrete" (published relaxation).
             temperature: of the binary Concrete.
             clipnorm: bound of each variable's gradient norm in `train_step`, None for no bound.
@@ -125,8 +128,7 @@ class ASRModel(SceneAnswers):
             name: Keras name.
 
         Raises:
-            ValueError, TypeError: a value is out of range, or of the wrong type, or a constraint can't hold with
-                `num_steps`.
+            ValueError, TypeError: a value is out of range, or of the wrong type, or the constraints can't hold.
         """
         super().__init__(name=name)
         self.canvas_size = check_canvas_size("ASRModel.canvas_size", canvas_size)
@@ -146,13 +148,10 @@ class ASRModel(SceneAnswers):
         check_choice("ASRModel.estimator", estimator, bound.ESTIMATORS)
         if exact_count is not None:
             check_range("ASRModel.exact_count", exact_count, 0, num_steps)
-        for constraint in constraints:
-            if not isinstance(constraint, Constraint):
-                raise TypeError(f"ASRModel.constraints must hold Constraint objects, got {constraint!r}.")
-            constraint.check(num_steps)
+        check_rules(constraints, num_steps, self.canvas_size, exact_count)
 
         self.channels, self.num_steps, self.estimator = channels, num_steps, estimator
-        self.temperature, self.seed = temperature, seed
+        self.temperature, self.multiplier_scale, self.seed = temperature, multiplier_scale, seed
         sizes = (self.canvas_size, channels, num_steps, glimpse_size, what_size)
         self.spec = SceneSpec(*sizes, scale_prior_loc, scale_prior_scale, exact_count)
         self.recognition, self.background = LSTMRecognition() if recognition is None else recognition, background
@@ -167,14 +166,16 @@ class ASRModel(SceneAnswers):
                 parts.build_part(f"ASRModel.{role}", getattr(self, role), self.spec)
         self.renderer = Renderer(self.decoder, self.spec)
         fields = [name for name in ObjectiveTerms._fields if name != "kl_background" or background is not None]
-        self._prepare_training(fields, constraints, clipnorm)
+        parts.check_learns("ASRModel.prior", self.prior, constraints)
+        self._prepare_training(fields, constraints, clipnorm, multiplier_scale)
         self.built = True
 
     def get_config(self) -> dict[str, Any]:
         """The arguments of the constructor as plain data; `keras.models.load_model` makes the model of them again."""
         spec = self.spec._asdict()
         spec |= {"scale_prior_loc": spec.pop("scale_loc"), "scale_prior_scale": spec.pop("scale_stddev")}
-        own = {key: getattr(self, key) for key in ("counts", "estimator", "temperature", "clipnorm", "seed", "name")}
+        names = ("counts", "multiplier_scale", "estimator", "temperature", "clipnorm", "seed", "name")
+        own = {key: getattr(self, key) for key in names}
         roles = {role: parts.described(getattr(self, role)) for role in parts.PARTS}
         return spec | own | roles | {"constraints": [parts.described(rule) for rule in self.constraints]}
 
@@ -234,6 +235,9 @@ class ASRModel(SceneAnswers):
             objects=objects.colour,
             glimpses=recognized.glimpses,
             drawn=drawn.colour,
-            prior_count_log_probs=prior.presence.count_log_probs() if self.prior.weights else None,
         )
         return terms._replace(kl_background=kl_background), statistics
+
+    def prior_scenes(self) -> PriorScenes:
+        """See `BoundModel.prior_scenes`."""
+        return PriorScenes(self.prior, self.renderer, self.step)

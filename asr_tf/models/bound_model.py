@@ -1,8 +1,9 @@
 """A bound on log p(x), less penalties, as Keras trains it, whatever the model.
 
 `train_step` and `test_step` share one loss: the sum of the terms that a model's `score` gives, and of the penalties of
-its constraints.  A step that isn't finite changes no weight.  Where a `tf.distribute` strategy has several replicas, a
-step is that of one replica with the whole batch.
+its constraints, each times its multiplier, which training finds (see `asr_tf.constraints.multipliers`).  A step that
+isn't finite changes no weight and no multiplier.  Where a `tf.distribute` strategy has several replicas, a step is that
+of one replica with the whole batch.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import tensorflow as tf
 
 from asr_tf.checks import check_images, check_positive
 from asr_tf.constraints import Constraint, SceneStatistics
+from asr_tf.models.rule_terms import PriorScenes, RuleTerms
 
 __all__ = ["BoundModel", "initial_weights_from"]
 
@@ -35,14 +37,6 @@ def initial_weights_from(seed: int) -> Iterator[None]:
         yield
     finally:
         random.setstate(state)
-
-
-def _distinct(names: list[str]) -> list[str]:
-    """Names with `_2`, `_3` and so on where one comes again: two rules of one class are two metrics."""
-    return [
-        name if name not in names[:i] else f"{name}_{names[:i].count(name) + 1}"
-        for i, name in enumerate(names)
-    ]
 
 
 class _Means(keras.metrics.Metric):
@@ -77,21 +71,6 @@ def _squared_norm(gradient: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(tf.matmul(rows, tf.ones([rows.shape[-1], 1], rows.dtype)))
 
 
-def _penalty(rule: Constraint, statistics: SceneStatistics) -> tf.Tensor:
-    """A rule's penalty, [B] or [].
-
-    Raises:
-        ValueError: it has another rank, whose mean would be the penalty divided by what should have been summed over.
-    """
-    penalty = tf.convert_to_tensor(rule.penalty(statistics))
-    if penalty.shape.rank not in (0, 1):
-        raise ValueError(
-            f"{type(rule).__name__}.penalty must give a number an image, [B], or one in all, [], got shape "
-            f"{penalty.shape}: sum over the other axes."
-        )
-    return penalty
-
-
 class BoundModel(keras.Model, metaclass=abc.ABCMeta):
     """What models share that maximize a bound: the step, its metrics, and what happens where it isn't finite.
 
@@ -106,6 +85,7 @@ class BoundModel(keras.Model, metaclass=abc.ABCMeta):
         channels: C.
         seed: of training's randomness and of the initial weights.
         constraints: the declared knowledge, a tuple of `Constraint`.
+        rule_terms: what they ask, and the state of their multipliers.
         step: int64 variable, training steps taken; the randomness of a step is a function of (seed, step).
         skipped_steps, skipped_in_a_row: int64 variables, steps that changed nothing because of a non-finite number.
     """
@@ -116,7 +96,11 @@ class BoundModel(keras.Model, metaclass=abc.ABCMeta):
     seed: int
 
     def _prepare_training(
-        self, fields: Sequence[str], constraints: Sequence[Constraint], clipnorm: float | None
+        self,
+        fields: Sequence[str],
+        constraints: Sequence[Constraint],
+        clipnorm: float | None,
+        multiplier_scale: float = 1.0,
     ) -> None:
         """Makes what training counts and reports.
 
@@ -124,6 +108,7 @@ class BoundModel(keras.Model, metaclass=abc.ABCMeta):
             fields: names of the bound's terms, in the order of `score`.
             constraints: the knowledge that training enforces.
             clipnorm: bound of each variable's gradient norm, None for no bound.
+            multiplier_scale: how many times higher than usual all multipliers start.
         """
         if clipnorm is not None:
             check_positive(f"{type(self).__name__}.clipnorm", clipnorm)
@@ -133,10 +118,14 @@ class BoundModel(keras.Model, metaclass=abc.ABCMeta):
             self.add_weight(shape=(), dtype="int64", initializer="zeros", trainable=False, name=name)
             for name in ("step", "skipped_steps", "skipped_in_a_row")
         )
+        self.rule_terms = RuleTerms(self.constraints, multiplier_scale, self.add_weight)
+        if self.rule_terms.weights is not None:  # TensorFlow's checkpoints find weights by the model's attributes
+            self._log_multipliers, self._rule_features, self._rule_violations = self.rule_terms.weights
         self._count_of_terms = len(fields)
+        self._measured_names = tuple(f"feature_{demand.label}" for demand in self.rule_terms.adaptive)
         self._term_names = (
             *(f"{field}_nats" for field in fields),
-            *(f"penalty_{label}" for label in _distinct([rule.name for rule in self.constraints])),
+            *(f"penalty_{demand.label}" for demand in self.rule_terms.asked),
             "gradients",
         )
         self._nonfinite = self.add_weight(
@@ -148,10 +137,6 @@ class BoundModel(keras.Model, metaclass=abc.ABCMeta):
     def counters(self) -> list[keras.Variable]:
         """What counts the steps of a training."""
         return [self.step, self.skipped_steps, self.skipped_in_a_row]
-
-    def rules_held(self) -> dict[str, dict[str, Any]]:
-        """Where the rules stand, as training sees them, by label."""
-        return {}
 
     @abc.abstractmethod
     def score(
@@ -180,6 +165,10 @@ class BoundModel(keras.Model, metaclass=abc.ABCMeta):
             algorithm: of the random generator, see `tf.random.Algorithm`.
         """
 
+    def prior_scenes(self) -> PriorScenes | None:
+        """The scenes that the prior draws, for rules that are asked of them; None where there are none."""
+        return None
+
     def objective(self, images: Any, seed: Any) -> Any:
         """The exact bound's terms, with one sample of the continuous latents.
 
@@ -206,21 +195,28 @@ class BoundModel(keras.Model, metaclass=abc.ABCMeta):
     def _loss(
         self, data: dict[str, Any], seed: tf.Tensor, training: bool
     ) -> tuple[tf.Tensor, dict[str, tf.Tensor], SceneStatistics | None]:
-        """The loss, and what it is made of by name: batch means in nats, penalties unweighted."""
+        """The loss, and what it is made of by name: batch means in nats, penalties unweighted; what is measured."""
         images = data["image"]
+        number = tf.shape(images)[0]
         # XLA runs Threefry 15 times as fast as Philox on a CPU; TensorFlow's own CPU kernels know only Philox.
         algorithm = "threefry" if self.jit_compile and not tf.executing_eagerly() else "philox"
         noise_seed, other_seed = tf.unstack(tf.random.split(seed, 2))
         noise = data.get("noise")
         if noise is None:
-            noise = self.draw_noise(tf.shape(images)[0], noise_seed, algorithm)
+            noise = self.draw_noise(number, noise_seed, algorithm)
         terms, statistics = self.score(images, noise, other_seed, training)
-        terms = [term for term in terms if term is not None]
-        penalties = [] if statistics is None else [_penalty(rule, statistics) for rule in self.constraints]
-        means = [tf.reduce_mean(value) for value in (*terms, *penalties)]
-        strengths = [1.0] * len(terms) + [rule.strength_at(self.step) for rule in self.constraints]
-        loss = tf.add_n([weight * mean for weight, mean in zip(strengths, means, strict=True)])
-        return loss, dict(zip(self._term_names, means, strict=False)), statistics
+        means = [tf.reduce_mean(term) for term in terms if term is not None]
+        loss, measured = tf.add_n(means), []
+        if statistics is not None:
+            rules_seed = other_seed + tf.constant([0, 1])
+            of_rules, penalties, measured = self.rule_terms.terms(
+                statistics, self.prior_scenes(), number, rules_seed, training
+            )
+            loss += of_rules
+            means += penalties
+        named = dict(zip(self._term_names, means, strict=False))
+        named |= dict(zip(self._measured_names, measured, strict=True))
+        return loss, named, statistics
 
     # Training.
 
@@ -279,19 +275,22 @@ class BoundModel(keras.Model, metaclass=abc.ABCMeta):
             loss, *means = replica.all_reduce("MEAN", [loss, *named.values()])
             named = dict(zip(named, means, strict=True))
             gradients = replica.all_reduce("MEAN", gradients)
+        measured = [named.pop(name) for name in self._measured_names]
         norms = tf.sqrt(tf.stack([_squared_norm(gradient) for gradient in gradients]))
         bad = tf.logical_not(tf.math.is_finite([*named.values(), tf.reduce_sum(norms)]))
         skip = tf.reduce_any(bad)
         bound = np.inf if self.clipnorm is None else self.clipnorm
         factors = tf.unstack(tf.minimum(1.0, bound / norms), len(gradients))
         self._apply([gradient * factor for gradient, factor in zip(gradients, factors, strict=True)], skip)
+        self.rule_terms.update(measured, skip)
         self._nonfinite.assign(tf.where(skip, bad, self._nonfinite))
         self.step.assign_add(1)
         self.skipped_steps.assign_add(tf.cast(skip, tf.int64))
         self.skipped_in_a_row.assign(tf.where(skip, self.skipped_in_a_row + 1, tf.zeros([], tf.int64)))
         skipped = {"skipped_steps": self.skipped_steps, "skipped_in_a_row": self.skipped_in_a_row}
         logs = self._update_metrics(loss, named, statistics, data)
-        return logs | {label: tf.cast(value, tf.float32) for label, value in skipped.items()}
+        logs |= {label: tf.cast(value, tf.float32) for label, value in skipped.items()}
+        return logs | self.rule_terms.logs()
 
     def _apply(self, gradients: list[tf.Tensor], skip: tf.Tensor) -> None:
         """Applies gradients, the same on every replica; where `skip`, every variable gets back the value that it had.
@@ -308,7 +307,7 @@ class BoundModel(keras.Model, metaclass=abc.ABCMeta):
             variable.assign(tf.where(skip, value, variable))
 
     def test_step(self, data: dict[str, Any]) -> dict[str, tf.Tensor]:
-        """The exact bound (count enumerated, whatever training uses) and penalties of one batch."""
+        """The exact bound (count enumerated, whatever training uses) and penalties of one batch; it moves nothing."""
         loss, named, statistics = self._loss(data, tf.constant([self.seed, -1]), training=False)
         return self._update_metrics(loss, named, statistics, data)
 
@@ -316,3 +315,13 @@ class BoundModel(keras.Model, metaclass=abc.ABCMeta):
         """Names of the terms that were not finite in the last skipped step ("gradients" among them)."""
         flags = keras.ops.convert_to_numpy(self._nonfinite)
         return [label for label, flag in zip(self._term_names, flags, strict=True) if flag]
+
+    def rules_held(self) -> dict[str, dict[str, Any]]:
+        """Where the rules with a multiplier stand, as training sees them.
+
+        Returns:
+            By the rule's label (`<name>`, and `<name>_samples` where it is asked of samples): `tolerance` and its
+            `unit`; `feature`, the average of what is measured, NaN before the first step; `held`, whether that is
+            tolerated; `multiplier`, in nats for each unit of penalty; and `at_limit`, whether that can't grow any more.
+        """
+        return self.rule_terms.held()

@@ -7,11 +7,13 @@ train without a word.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+from asr_tf.constraints import Constraint
 from asr_tf.distributions import certain_presence_logits
 from asr_tf.networks.contracts import (
     Background,
@@ -29,6 +31,7 @@ from asr_tf.scene import Part, PosteriorStatistics, SceneLatents, SceneSpec
 __all__ = [
     "PARTS",
     "build_part",
+    "check_learns",
     "check_part",
     "checked_background",
     "checked_located",
@@ -94,6 +97,16 @@ def build_part(name: str, part: Part | None, spec: SceneSpec) -> None:
             raise ValueError(
                 f"{name}: {type(part).__name__}.build must build every layer that it makes; "
                 f"{layer.name!r} isn't built."
+            )
+
+
+def check_learns(name: str, prior: ScenePrior, rules: Sequence[Constraint]) -> None:
+    """Refuses rules about what a prior draws, if it has no weights that could learn them."""
+    for rule in rules:
+        if rule.asks(on_samples=True) and not prior.weights:
+            raise ValueError(
+                f"{type(rule).__name__}.applies_to={rule.applies_to!r} needs a prior that learns, and "
+                f"{type(prior).__name__} has no weights: set {name} = @AutoregressivePrior()."
             )
 
 

@@ -39,10 +39,14 @@ class Renderer:
             What each step draws in its window [B, T, G, G, ...]; the windows as boxes [B, T, 4]; and on canvases
             [B, T, H, W, ...].
         """
-        flat = self._decode(tf.reshape(latents.what, [-1, self.spec.what_size]))
-        objects = flat.map(lambda x: tf.reshape(x, [-1, self.spec.num_steps, *x.shape[1:]]))
+        objects = self.objects(latents.what)
         boxes = self.boxes(latents)
         return objects, boxes, objects.map(lambda x: write_boxes(x, boxes, self.spec.canvas_size))
+
+    def objects(self, what: tf.Tensor) -> Drawn:
+        """What each step draws in its window, [B, T, G, G, ...], of appearances, float32 [B, T, Z]."""
+        flat = self._decode(tf.reshape(what, [-1, self.spec.what_size]))
+        return flat.map(lambda x: tf.reshape(x, [-1, self.spec.num_steps, *x.shape[1:]]))
 
     def in_boxes(self, what: tf.Tensor, boxes: tf.Tensor) -> Drawn:
         """Draws objects, without gradients.

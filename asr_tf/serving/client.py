@@ -5,7 +5,7 @@ It speaks to `asr_serve` and to TensorFlow Serving alike, and needs NumPy only.
 Example:
   with Client("http://127.0.0.1:8501") as client:
       result = client.infer(images)
-      scenes = client.sample(16, seed=(0, 1), num_objects=3)
+      scenes = client.sample(16, seed=(0, 1), num_objects=3, obey=True)
 """
 
 from __future__ import annotations
@@ -23,12 +23,15 @@ import numpy as np
 
 from asr_tf.checks import check_images
 
-__all__ = ["Client", "DrawnScenes", "FoundScenes", "ServingError"]
+__all__ = ["Client", "DrawnScenes", "FoundScenes", "RefinedScenes", "ServingError"]
 
 # Images are sent in parts of at most so many numbers (pixels times channels), some 20 MB of text.
 _MOST_NUMBERS = 2**20
 # What asr_serve takes in one request unless it is told otherwise.
 _MOST_IMAGES = 4096
+# What a model refines at once.
+_MOST_REFINED = 64
+_DTYPES: dict[str, type] = {"count": np.int32, "obeys": np.bool_}  # of all others: float32
 
 
 class ServingError(Exception):
@@ -70,6 +73,22 @@ class FoundScenes:
     masks: np.ndarray | None = None
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RefinedScenes(FoundScenes):
+    """What `refine` finds in B images.
+
+    Attributes:
+        negative_elbo_nats_before, negative_elbo_nats_after: float32 [B], minus the bound on the log-likelihood of each
+            image, by the amortized posterior and by the refined one.
+        penalties_nats_before, penalties_nats_after: float32 [B], what the model's rules cost them.
+    """
+
+    negative_elbo_nats_before: np.ndarray
+    negative_elbo_nats_after: np.ndarray
+    penalties_nats_before: np.ndarray
+    penalties_nats_after: np.ndarray
+
+
 @dataclasses.dataclass(frozen=True)
 class DrawnScenes:
     """N scenes that `sample` draws from the model's prior.
@@ -78,6 +97,8 @@ class DrawnScenes:
         images: float32 [N, H, W, C] in [0, 1].
         count: int32 [N].
         presence, boxes, z_what: as in `FoundScenes`.
+        obeys: bool [N], which scenes break none of the model's rules; None from an export of an earlier version.
+        acceptance_rate: float32 [], the share of all scenes drawn that break none; None likewise.
     """
 
     images: np.ndarray
@@ -85,6 +106,8 @@ class DrawnScenes:
     presence: np.ndarray
     boxes: np.ndarray
     z_what: np.ndarray
+    obeys: np.ndarray | None = None
+    acceptance_rate: np.ndarray | None = None
 
 
 class Client:
@@ -142,26 +165,46 @@ class Client:
             ServingError: the server refuses them, as images of another size or with other channels than the model's.
             OSError: no server, or no answer in time.
         """
-        images = check_images(images)
-        size = min(_MOST_IMAGES, max(1, _MOST_NUMBERS // images[0].size))
-        starts = range(0, len(images), size)
-        answers = [self.predict("serving_default", {"images": images[start : start + size]}) for start in starts]
-        parts = [_arrays(outputs, FoundScenes) for outputs in answers]
-        return FoundScenes(**{name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
+        return FoundScenes(**self._of_images("serving_default", images, _MOST_IMAGES, FoundScenes))
 
-    def sample(self, num_samples: int, seed: Sequence[int], num_objects: int = -1) -> DrawnScenes:
+    def refine(self, images: Any, steps: int = 20) -> RefinedScenes:
+        """As `infer`, but the posterior of each image by itself ascends the bound from the amortized one on.
+
+        Args:
+            images: as for `infer`.
+            steps: of the ascent; each takes several times as long as `infer`.
+
+        Raises:
+            ValueError, TypeError, ServingError, OSError: as for `infer`.
+        """
+        return RefinedScenes(**self._of_images("refine", images, _MOST_REFINED, RefinedScenes, steps=steps))
+
+    def sample(
+        self, num_samples: int, seed: Sequence[int], num_objects: int = -1, obey: bool = False
+    ) -> DrawnScenes:
         """Draws scenes from the prior; the same seed gives the same scenes.
 
         Args:
             num_samples: how many.
             seed: two integers.
             num_objects: of each scene; -1 draws it too.
+            obey: whether scenes that break one of the model's rules are drawn again.
 
         Raises:
-            ServingError, OSError: as for `infer`.
+            ServingError, OSError: as for `infer`; also where scenes still break a rule after the server's last try.
         """
         inputs = {"num_samples": num_samples, "seed": list(seed), "num_objects": num_objects}
-        return DrawnScenes(**_arrays(self.predict("sample", inputs), DrawnScenes))
+        if obey:  # exports of earlier versions don't know of it
+            inputs["obey"] = True
+        scenes = DrawnScenes(**_arrays(self.predict("sample", inputs), DrawnScenes))
+        left = 0 if scenes.obeys is None else int(np.sum(~scenes.obeys))
+        if obey and left:
+            raise ServingError(
+                200,
+                f"{left} of {num_samples} scenes still break a rule after the last try; "
+                f"of all drawn, {scenes.acceptance_rate:.2%} obey.",
+            )
+        return scenes
 
     def log_likelihood(self, images: Any, num_particles: int, seed: Sequence[int]) -> np.ndarray:
         """Importance-weighted lower bound of each image's log-likelihood.
@@ -246,6 +289,17 @@ class Client:
     ) -> None:
         self.close()
 
+    def _of_images(
+        self, signature_name: str, images: Any, most: int, kind: type[FoundScenes], **inputs: Any
+    ) -> dict[str, np.ndarray]:
+        """Outputs of a signature by name, of images in parts."""
+        images = check_images(images)
+        size = min(most, max(1, _MOST_NUMBERS // images[0].size))
+        starts = range(0, len(images), size)
+        asked = [{"images": images[start : start + size], **inputs} for start in starts]
+        parts = [_arrays(self.predict(signature_name, part), kind) for part in asked]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
     def _ask(self, verb: str, path: str, body: bytes | None = None) -> Any:
         status, text = self._exchange(verb, path, body)
         try:
@@ -303,7 +357,7 @@ def _arrays(outputs: Any, kind: type[FoundScenes] | type[DrawnScenes]) -> dict[s
         if field.name not in given and field.default is dataclasses.MISSING:
             raise _no_output(field.name)
     names = [field.name for field in dataclasses.fields(kind) if field.name in given]
-    return {name: np.asarray(given[name], np.int32 if name == "count" else np.float32) for name in names}
+    return {name: np.asarray(given[name], _DTYPES.get(name, np.float32)) for name in names}
 
 
 def _single(outputs: Any, name: str) -> np.ndarray:

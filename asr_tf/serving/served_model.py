@@ -5,9 +5,14 @@ needs no Python where it is loaded:
 
     infer, also serving_default    images -> count, count_probs, presence, boxes, z_what, scores, masks,
                                    reconstruction
-    sample                         num_samples, seed, num_objects -> images, count, presence, boxes, z_what
+    refine                         images, steps -> as infer; negative_elbo_nats_before and _after,
+                                   penalties_nats_before and _after
+    sample                         num_samples, seed, num_objects, obey -> images, count, presence, boxes, z_what,
+                                   obeys, acceptance_rate
     render                         z_what, boxes, presence -> images
     log_likelihood                 images, num_particles, seed -> log_likelihood
+
+What came later than the first exports, `obey`, may be left out where a consumer knows of defaults.
 
 Input is checked in the graph: what can't be answered ends in an InvalidArgument error that names the argument, what was
 expected and what came.
@@ -25,28 +30,47 @@ import tensorflow as tf
 from asr_tf import fast
 from asr_tf.models.asr_model import ASRModel
 
-__all__ = ["MOST_PARTICLES", "MOST_SAMPLES", "ServedModel", "to_tflite"]
+__all__ = [
+    "MOST_PARTICLES",
+    "MOST_REFINED",
+    "MOST_SAMPLES",
+    "MOST_STEPS",
+    "MOST_TRIES",
+    "ServedModel",
+    "to_tflite",
+]
 
 # One request must not take the memory, or the hours, of all.
 MOST_SAMPLES = 4096
 MOST_PARTICLES = 10_000
+MOST_REFINED = 256
+MOST_STEPS = 1000
+MOST_TRIES = 100
 _FARTHEST = 1000.0  # canvases that a box may be away: what is farther overflows on its way to pixels
 
 
 _MEANINGS = {
+    "acceptance_rate": "share of all scenes drawn that break no rule of the model's",
     "boxes": "[ymin, xmin, ymax, xmax] as fractions of the canvas, zeros for absent objects",
     "count": "objects in the image",
     "count_probs": "probability of each count, 0 to T",
     "images": "levels from 0 (black) to 1, height before width, grey or RGB",
     "log_likelihood": "importance-weighted lower bound of log p(image), in nats",
     "masks": "each object's share of each pixel, 0 to 1, zeros for absent objects",
+    "negative_elbo_nats_after": "minus the bound on log p(image) of the refined posterior, in nats",
+    "negative_elbo_nats_before": "minus the bound on log p(image) of the amortized posterior, in nats",
     "num_objects": "objects in every scene, 0 to T; -1 draws the count too",
     "num_particles": f"particles of the bound, 1 to {MOST_PARTICLES}",
     "num_samples": f"scenes to draw, 1 to {MOST_SAMPLES}",
+    "obey": f"whether scenes that break a rule are drawn again, {MOST_TRIES} times at most; false where it is left out",
+    "obeys": "whether a scene breaks no rule",
+    "penalties_nats_after": "of the refined posterior, by the rules' strengths, in nats",
+    "penalties_nats_before": "of the amortized posterior, by the rules' strengths, in nats",
     "presence": "1 for a present object, 0 for an absent one; present ones come first",
     "reconstruction": "the image redrawn from its objects, levels from 0 to 1",
     "scores": "probability of each object, that is of as many objects or more",
     "seed": "the same two numbers give the same answer",
+    "steps": f"of each image's ascent, 0 to {MOST_STEPS}",
     "z_what": "code of each object's appearance, zeros for absent objects",
 }
 
@@ -55,7 +79,7 @@ class ServedModel(tf.Module):
     """What is saved for serving.
 
     Attributes:
-        infer, sample, render, log_likelihood: the signatures as functions, see the module.
+        infer, refine, sample, render, log_likelihood: the signatures as functions, see the module.
         served_variables: the weights that they read.
     """
 
@@ -75,18 +99,27 @@ class ServedModel(tf.Module):
             tf.TensorSpec([None, model.num_steps, 4], tf.float32, "boxes"),
             tf.TensorSpec([None, model.num_steps], tf.float32, "presence"),
         )
-        number, seed = tf.TensorSpec([], tf.int32), tf.TensorSpec([2], tf.int32, "seed")
+        seed, obeying = tf.TensorSpec([2], tf.int32, "seed"), tf.TensorSpec([], tf.bool, "obey")
+        disobeying = tf.constant(False)
 
         def named(name: str) -> tf.TensorSpec:
-            return tf.TensorSpec(number.shape, number.dtype, name)
+            return tf.TensorSpec([], tf.int32, name)
 
         def infer(images: tf.Tensor) -> dict[str, tf.Tensor]:
             return model.infer(_checked_images(images, model))
 
-        def sample(num_samples: tf.Tensor, seed: tf.Tensor, num_objects: tf.Tensor) -> dict[str, tf.Tensor]:
+        def refine(images: tf.Tensor, steps: tf.Tensor) -> dict[str, tf.Tensor]:
+            steps = _checked_number("steps", steps, 0, MOST_STEPS)
+            return model.refine(_checked_images(images, model, MOST_REFINED), steps)
+
+        def sample(
+            num_samples: tf.Tensor, seed: tf.Tensor, num_objects: tf.Tensor, obey: tf.Tensor = disobeying
+        ) -> dict[str, tf.Tensor]:
             num_samples = _checked_number("num_samples", num_samples, 1, MOST_SAMPLES)
             num_objects = _checked_number("num_objects", num_objects, -1, model.num_steps)
-            return model.sample(num_samples, _checked_shape("seed", seed, [2]), num_objects)
+            tries = tf.where(_checked_shape("obey", obey, []), MOST_TRIES, 1)
+            seed = _checked_shape("seed", seed, [2])
+            return model.sample(num_samples, seed, num_objects, obey=True, max_tries=tries)
 
         def render(z_what: tf.Tensor, boxes: tf.Tensor, presence: tf.Tensor) -> dict[str, tf.Tensor]:
             return {"images": model.render(*_checked_objects(z_what, boxes, presence, model))}
@@ -100,7 +133,8 @@ class ServedModel(tf.Module):
             return tf.function(function, input_signature=specs, autograph=False)
 
         self.infer = served(infer, images)
-        self.sample = served(sample, named("num_samples"), seed, named("num_objects"))
+        self.refine = served(refine, images, named("steps"))
+        self.sample = served(sample, named("num_samples"), seed, named("num_objects"), obeying)
         self.render = served(render, *objects)
         self.log_likelihood = served(log_likelihood, images, named("num_particles"), seed)
 
@@ -109,6 +143,7 @@ class ServedModel(tf.Module):
         return {
             "serving_default": self.infer,
             "infer": self.infer,
+            "refine": self.refine,
             "sample": self.sample,
             "render": self.render,
             "log_likelihood": self.log_likelihood,
@@ -171,8 +206,10 @@ def _after(checks: Sequence[tf.Operation], value: tf.Tensor) -> tf.Tensor:
         return tf.identity(value)
 
 
-def _checked_shape(name: str, value: tf.Tensor, shape: Sequence[int | None]) -> tf.Tensor:
-    """The value, if it is of this shape; None at the front stands for one or more.
+def _checked_shape(
+    name: str, value: tf.Tensor, shape: Sequence[int | None], most: int | None = None
+) -> tf.Tensor:
+    """The value, if it is of this shape; None at the front stands for one or more, up to the most.
 
     A consumer may feed any shape, whatever the signature says.  What is known from the signature, TensorFlow takes for
     granted in checks that are made of its operations, but not in this one.
@@ -181,7 +218,10 @@ def _checked_shape(name: str, value: tf.Tensor, shape: Sequence[int | None]) -> 
     if list(shape[:1]) != [None]:
         return value
     fed = tf.shape(value)
-    return _after([_assert(fed[0] > 0, f"{name} must hold one scene or more, got shape", fed)], value)
+    checks = [_assert(fed[0] > 0, f"{name} must hold one scene or more, got shape", fed)]
+    if most is not None:
+        checks.append(_assert(fed[0] <= most, f"{name} must hold {most} scenes at most, got shape", fed))
+    return _after(checks, value)
 
 
 def _checked_number(name: str, value: tf.Tensor, low: int, high: int) -> tf.Tensor:
@@ -200,8 +240,9 @@ def _checked_fractions(name: str, values: tf.Tensor) -> tf.Tensor:
     return _after(checks, values)
 
 
-def _checked_images(images: tf.Tensor, model: ASRModel) -> tf.Tensor:
-    return _checked_fractions("images", _checked_shape("images", images, [None, *model.canvas_size, model.channels]))
+def _checked_images(images: tf.Tensor, model: ASRModel, most: int | None = None) -> tf.Tensor:
+    shape = [None, *model.canvas_size, model.channels]
+    return _checked_fractions("images", _checked_shape("images", images, shape, most))
 
 
 def _checked_objects(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import threading
 from collections.abc import Iterator, Mapping
@@ -45,10 +46,11 @@ class Signature:
         is_batchable: whether examples of several requests may share one call: every tensor's first axis counts them.
     """
 
-    def __init__(self, name: str, function: Any) -> None:
+    def __init__(self, name: str, function: Any, defaults: Mapping[str, np.ndarray]) -> None:
         self.name = name
         self._function = function
-        self.inputs = _specs(function.structured_input_signature[1])
+        inputs = _specs(function.structured_input_signature[1])
+        self.inputs = {name: dataclasses.replace(spec, default=defaults.get(name)) for name, spec in inputs.items()}
         self.outputs = _specs(function.structured_outputs)
         tensors = [*self.inputs.values(), *self.outputs.values()]
         self.is_batchable = bool(self.inputs) and all(spec.has_batch_axis for spec in tensors)
@@ -57,14 +59,15 @@ class Signature:
         """Computes the outputs by name.
 
         Args:
-            arrays: of the inputs' names, types and shapes.
+            arrays: of the inputs' names, types and shapes; those with a default may be missing.
 
         Raises:
             RequestError: what TensorFlow says against the values.
         """
+        defaults = {name: spec.default for name, spec in self.inputs.items() if spec.default is not None}
         try:
-            outputs = self._function(**{name: tf.constant(array) for name, array in arrays.items()})
-            return {name: outputs[name].numpy() for name in self.outputs}
+            outputs = self._function(**{name: tf.constant(array) for name, array in {**defaults, **arrays}.items()})
+            return {name: np.asarray(outputs[name].numpy()) for name in self.outputs}
         except tf.errors.OpError as error:
             raise RequestError(_STATUS.get(type(error), 500), _fault(error)) from error
 
@@ -91,8 +94,20 @@ class LoadedVersion:
         self.number = number
         self._folder = folder
         self._model = tf.saved_model.load(str(folder))
-        self.signatures = {name: Signature(name, function) for name, function in self._model.signatures.items()}
-        self.signature_defs = _signature_defs(folder)
+        definitions = _signature_defs(folder)
+        defaults = {
+            name: {key: tf.make_ndarray(value) for key, value in definition.defaults.items()}
+            for name, definition in definitions.items()
+        }
+        self.signatures = {
+            name: Signature(name, function, defaults.get(name, {})) for name, function in self._model.signatures.items()
+        }
+        self.signature_defs = {
+            name: json_format.MessageToDict(
+                definitions[name], preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+            )
+            for name in sorted(definitions)
+        }
         self._in_use = 0
         self._lock = threading.Lock()
 
@@ -159,13 +174,7 @@ def _specs(structure: Mapping[str, Any]) -> dict[str, TensorSpec]:
 
 def _signature_defs(folder: Path) -> dict[str, Any]:
     saved = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
-    definitions = saved.meta_graphs[0].signature_def
-    return {
-        name: json_format.MessageToDict(
-            definitions[name], preserving_proto_field_name=True, always_print_fields_with_no_presence=True
-        )
-        for name in sorted(definitions)
-    }
+    return dict(saved.meta_graphs[0].signature_def)
 
 
 def _recorded_requests(file: Path) -> Iterator[tuple[str, dict[str, np.ndarray]]]:

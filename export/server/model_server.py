@@ -200,10 +200,12 @@ class _NewestVersion(kserve.Model):
 
 def _arrays(payload: Any, specs: Mapping[str, TensorSpec]) -> dict[str, np.ndarray]:
     given = {tensor.name: tensor for tensor in payload.inputs}
-    if set(given) != set(specs):
+    needed = {name for name, spec in specs.items() if spec.default is None}
+    if not needed <= set(given) <= set(specs):
         raise RequestError(400, f"inputs must be {', '.join(specs)}, got {', '.join(given) or 'none'}")
     arrays = {}
-    for name, spec in specs.items():
+    for name in given:
+        spec = specs[name]
         wanted = from_np_dtype(spec.dtype)
         if given[name].datatype != wanted:
             raise RequestError(400, f"{name} must have datatype {wanted}, got {given[name].datatype}")

@@ -51,10 +51,12 @@ class TensorSpec:
     Attributes:
         dtype: NumPy dtype; `object` for strings.
         shape: sizes, None where any size will do; None for any shape at all.
+        default: what stands for an input that is left out; None where none may be.
     """
 
     dtype: np.dtype
     shape: tuple[int | None, ...] | None
+    default: np.ndarray | None = dataclasses.field(default=None, compare=False)
 
     @property
     def has_batch_axis(self) -> bool:
@@ -135,7 +137,7 @@ def _parse_json(body: bytes) -> Any:
 
 
 def decode_tensors(request: Request, specs: Mapping[str, TensorSpec]) -> dict[str, np.ndarray]:
-    """Returns the request's tensors by input name, each as its spec says.
+    """Returns the request's tensors by input name, each as its spec says; by column, one with a default may be missing.
 
     Args:
         request: as parsed.
@@ -153,9 +155,9 @@ def decode_tensors(request: Request, specs: Mapping[str, TensorSpec]) -> dict[st
             return {name: array}
         request = _parse(request.body)
     values = _columns_of_rows(request.values, specs) if request.by_row else _columns(request.values, specs)
-    arrays = {name: _tensor(name, values[name], spec) for name, spec in specs.items()}
-    for name, spec in specs.items():
-        check_tensor(name, arrays[name], spec, request.by_row)
+    arrays = {name: _tensor(name, value, specs[name]) for name, value in values.items()}
+    for name, array in arrays.items():
+        check_tensor(name, array, specs[name], request.by_row)
     return arrays
 
 
@@ -191,7 +193,7 @@ def _columns(values: Any, specs: Mapping[str, TensorSpec]) -> dict[str, Any]:
         if len(specs) > 1:
             raise RequestError(400, f"'inputs' must be an object with {_names(specs)}, got {_kind(values)}")
         return {next(iter(specs)): values}
-    _check_names("'inputs'", values, specs)
+    _check_names("'inputs'", values, specs, optional=True)
     return values
 
 
@@ -210,8 +212,9 @@ def _columns_of_rows(rows: list[Any], specs: Mapping[str, TensorSpec]) -> dict[s
     return {name: [row[name] for row in rows] for name in specs}
 
 
-def _check_names(what: str, values: dict[str, Any], specs: Mapping[str, TensorSpec]) -> None:
-    missing = [name for name in specs if name not in values]
+def _check_names(what: str, values: dict[str, Any], specs: Mapping[str, TensorSpec], optional: bool = False) -> None:
+    needed = [name for name, spec in specs.items() if spec.default is None or not optional]
+    missing = [name for name in needed if name not in values]
     if missing:
         raise RequestError(400, f"{what}: missing named input: {missing[0]}; wanted are {_names(specs)}")
     unknown = [name for name in values if name not in specs]

@@ -20,10 +20,9 @@ from asr_tf.export.server.repository import Poller, VersionRepository
 
 __all__ = ["Predictor", "Settings"]
 
-# Inputs that multiply the work of a request.
-_REPEATS = ("num_samples", "num_particles")
-# Particles are gone through one after another, and only their sum is kept.
-_PARTICLES_PER_ROW = 16
+# Inputs that multiply the work of a request, and how many may stand for an image or scene that is held: particles and
+# steps are gone through one after another, and only their result is kept.
+_REPEATS = {"num_samples": 1, "num_particles": 16, "steps": 16}
 # Calls that don't batch (sampling, likelihoods): how many run at once, and how many may wait.
 _NUM_CALLS = 2
 _MOST_CALLS_WAITING = 64
@@ -147,14 +146,14 @@ class Predictor:
 
     def _check_rows(self, signature: Signature, arrays: Mapping[str, np.ndarray]) -> None:
         """Refuses what would fill the memory: the work grows with images times particles, and with samples."""
-        sizes = {name: len(arrays[name]) for name, spec in signature.inputs.items() if spec.has_batch_axis}
+        sizes = {name: len(array) for name, array in arrays.items() if signature.inputs[name].has_batch_axis}
         for name, size in sizes.items():
             if size > self.settings.max_rows:
                 raise RequestError(400, f"{name} ({size}) must be at most {self.settings.max_rows} in one request")
         factors = dict([max(sizes.items(), key=lambda item: item[1])]) if sizes else {}
         factors |= {name: int(arrays[name]) for name in _REPEATS if name in arrays and arrays[name].ndim == 0}
         work = math.prod(max(1, factor) for factor in factors.values())
-        most = self.settings.max_rows * (_PARTICLES_PER_ROW if "num_particles" in factors else 1)
+        most = self.settings.max_rows * math.prod(_REPEATS.get(name, 1) for name in factors)
         if work > most:
             named = " times ".join(f"{name} ({factor})" for name, factor in factors.items())
             raise RequestError(400, f"{named} must be at most {most} in one request")

@@ -10,27 +10,38 @@ import tensorflow as tf
 
 from asr_tf.constraints import (
     AggregateCount,
+    Aligned,
+    AtLeastApart,
+    AtMost,
     Constraint,
+    CountDistribution,
     CountInSet,
     DisjointBoxes,
     DisjointObjects,
     InsideCanvas,
-    PriorCountInSet,
+    LeftOf,
+    SameAppearance,
     SceneStatistics,
     SharedSize,
     SizeInterval,
     TightWindows,
 )
-from asr_tf.constraints.base import ink
+from asr_tf.constraints.statistics import ink
 
 RULES = [
-    *(counts((1, 3), ramp_steps=(2, 4)) for counts in (CountInSet, AggregateCount, PriorCountInSet)),
-    SizeInterval(5, 9.5, ramp_steps=(2, 4)),
-    TightWindows(ink=0.3, ramp_steps=(2, 4)),
-    SharedSize(slack_px=2, ramp_steps=(2, 4)),
-    InsideCanvas(tolerance_px=0.5, ramp_steps=(2, 4)),
-    DisjointBoxes(strength=3, ramp_steps=[2, 4]),
-    DisjointObjects(ramp_steps=(2, 4)),
+    *(counts((1, 3), tolerance=0.25) for counts in (CountInSet, AggregateCount)),
+    AtMost(2, applies_to="both"),
+    CountDistribution({1: 0.25, 3: 0.75}, strength=3),
+    SizeInterval(5, 9.5, broken_share=0.25),
+    TightWindows(ink=0.3, slack_px=1, broken_share=0.25),
+    SharedSize(slack_px=2, applies_to="samples"),
+    InsideCanvas(slack_px=0.5),
+    DisjointBoxes(strength=3),
+    DisjointObjects(slack_px=4, tolerance=0),
+    AtLeastApart(3, slack_px=0.5),
+    LeftOf(1, 0, slack_px=0.5),
+    Aligned("columns", slack_px=0.5),
+    SameAppearance(slack=0.2),
 ]
 OF_EVERY_RULE = pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
 
@@ -55,65 +66,140 @@ def clean_gin():
 
 
 def test_a_rule_needs_only_a_penalty():
-    rule = NearCentre(strength=2)
+    rule = NearCentre(tolerance=2)
     assert rule.name == "near_centre"
-    assert rule.strength == 2.0
-    rule.check(num_steps=1)
-    assert rule.broken(np.array([1]), None, (50, 50)) is None
-    statistics = SceneStatistics(
-        tf.ones([1, 1]), tf.constant([[0.0, 1.0]]), tf.constant([[[0.0, 0.0, 0.5, 1.0]]]), (50, 50)
-    )
-    np.testing.assert_allclose(rule.penalty(statistics), [0.25])
+    assert (rule.limit, rule.limit_unit, rule.strength) == (2.0, "px", None)
+    rule.check(num_steps=1, canvas_size=(50, 50))
+    boxes = tf.constant([[[0.0, 0.0, 0.5, 1.0]], [[0.25, 0.25, 0.75, 0.75]]])
+    scenes = SceneStatistics.of_finished([1, 1], boxes, (50, 50))
+    np.testing.assert_allclose(rule.penalty(scenes), [0.25, 0.0])
+    assert rule.broken(scenes).numpy().tolist() == [True, False]
+    assert rule.broken(scenes._replace(boxes=None)) is None
+    np.testing.assert_array_equal(rule.measured(scenes, rule.penalty(scenes)), [0.25, 0.0])
+    by_share = NearCentre(broken_share=0.1)
+    assert (by_share.limit, by_share.limit_unit) == (0.1, "share of scenes")
+    np.testing.assert_array_equal(by_share.measured(scenes, by_share.penalty(scenes)), [1.0, 0.0])
     with pytest.raises(TypeError, match="abstract"):
         Constraint()
 
 
-@pytest.mark.parametrize("strength", [-1.0, float("nan"), float("inf")])
-def test_strength_out_of_range(strength):
-    with pytest.raises(ValueError, match=r"NearCentre.strength must be a finite number, 0 or more"):
-        NearCentre(strength)
+def test_naming_a_rule_is_enough():
+    limits = {type(rule): (rule.limit, rule.limit_unit) for rule in (
+        CountInSet((1,)), AtMost(1), AggregateCount((1,)), DisjointBoxes(), AtLeastApart(1), TightWindows(),
+        SizeInterval(1, 2), SharedSize(), InsideCanvas(), DisjointObjects(),
+    )}  # fmt: skip
+    share = "share of scenes"
+    assert limits == {
+        CountInSet: (0.01, share),
+        AtMost: (0.01, share),
+        AggregateCount: (0.05, "nats"),
+        DisjointBoxes: (0.03, share),
+        AtLeastApart: (0.03, share),
+        TightWindows: (1.0, "px"),
+        SizeInterval: (0.2, "px"),
+        SharedSize: (0.5, "px"),
+        InsideCanvas: (0.2, "px"),
+        DisjointObjects: (2.0, "pixels drawn twice"),
+    }
+    assert all(rule.start > 0.0 and rule.floor > 0.0 and rule.limit >= 0.0 for rule in RULES)
 
 
-def test_strength_of_another_type():
-    with pytest.raises(TypeError, match=r"NearCentre.strength must be a number, got 'much'"):
-        NearCentre("much")
+def test_what_is_given_goes_before_defaults():
+    assert CountInSet((1,), tolerance=0.5).limit == 0.5 and not CountInSet((1,), tolerance=0.5).limits_share
+    assert CountInSet((1,), tolerance=0.0).limit == 0.0
+    assert SizeInterval(1, 2, broken_share=0.0).limit == 0.0 and SizeInterval(1, 2, broken_share=0.0).limits_share
 
 
-def test_the_strength_grows_between_two_steps():
-    rule = NearCentre(strength=8.0, ramp_steps=(1_000, 3_000))
-    steps = [0, 1_000, 1_500, 2_000, 3_000, 50_000]
-    found = [float(rule.strength_at(tf.constant(step, tf.int64))) for step in steps]
-    np.testing.assert_allclose(found, [0.0, 0.0, 2.0, 4.0, 8.0, 8.0])
-    assert NearCentre(strength=8.0).strength_at(tf.constant(0, tf.int64)) == 8.0
+@pytest.mark.parametrize("name", ["tolerance", "broken_share", "strength"])
+@pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf")])
+def test_numbers_out_of_range(name, value):
+    with pytest.raises(ValueError, match=rf"^NearCentre.{name} must be a finite number, 0 or more, got {value}\.$"):
+        NearCentre(**{name: value})
+
+
+@pytest.mark.parametrize("name", ["tolerance", "broken_share", "strength"])
+@pytest.mark.parametrize("value", ["much", True, (1,)])
+def test_numbers_of_another_type(name, value):
+    with pytest.raises(TypeError, match=rf"^NearCentre.{name} must be a number, got "):
+        NearCentre(**{name: value})
+
+
+@pytest.mark.parametrize("share", [1.0, 3])
+def test_a_share_is_below_one(share):
+    message = rf"NearCentre.broken_share must be a share of scenes, in \[0, 1\), got {share}"
+    with pytest.raises(ValueError, match=message):
+        NearCentre(broken_share=share)
 
 
 @pytest.mark.parametrize(
-    "steps", [(3_000, 1_000), (5, 5), (1_000, 0), (-1, 5), (1.5, 3), (1_000,), (1, 2, 3), "12", 1_000, None]
+    "given",
+    [{"tolerance": 1, "broken_share": 0.1}, {"tolerance": 1, "strength": 1}, {"broken_share": 0, "strength": 0}],
 )
-def test_bad_steps_of_a_ramp(steps):
-    with pytest.raises(ValueError, match=r"^NearCentre.ramp_steps(\[[01]\])? must be .*, got .*\.$"):
-        NearCentre(1.0, steps)
+def test_one_of_three_is_given(given):
+    one, other = given
+    message = rf"^NearCentre.{one} and NearCentre.{other} are both given: give one of tolerance, broken_share and str"
+    with pytest.raises(ValueError, match=message):
+        NearCentre(**given)
 
 
-@OF_EVERY_RULE
-def test_every_rule_can_come_gradually(rule):
-    np.testing.assert_allclose(rule.strength_at(tf.constant(3)), 0.5 * rule.strength)
+def test_a_share_of_scenes_can_be_meant_only_where_one_scene_breaks_the_rule():
+    message = r"AggregateCount.broken_share=0.1 can't be meant: .* give AggregateCount.tolerance, in nats\."
+    with pytest.raises(ValueError, match=message):
+        AggregateCount((1, 3), broken_share=0.1)
+
+    class Mute(NearCentre):
+        def broken(self, scenes):
+            return None
+
+    rule, scenes = Mute(broken_share=0.1), SceneStatistics.of_finished([1], tf.zeros([1, 1, 4]), (50, 50))
+    with pytest.raises(ValueError, match="Mute.broken doesn't say which scenes break the rule: give Mute.tolerance"):
+        rule.measured(scenes, rule.penalty(scenes))
+
+
+def test_what_a_rule_is_asked_of():
+    asked = {to: [NearCentre(applies_to=to).asks(on_samples) for on_samples in (False, True)]
+             for to in ("posterior", "samples", "both")}  # fmt: skip
+    assert asked == {"posterior": [True, False], "samples": [False, True], "both": [True, True]}
+    with pytest.raises(ValueError, match=r"NearCentre.applies_to='prior' is unknown .*; choose one of \['posterior', "):
+        NearCentre(applies_to="prior")
+
+    class MeanPlace(NearCentre):
+        of_one_scene = False
+
+    with pytest.raises(ValueError, match="MeanPlace.applies_to='samples' can't be meant: .* only those about counts"):
+        MeanPlace(applies_to="samples")
 
 
 @OF_EVERY_RULE
 def test_every_rule_can_be_made_again(rule):
     config = rule.get_config()
-    assert {"strength", "ramp_steps"} <= {*config}
+    assert {"tolerance", "broken_share", "strength", "applies_to"} <= {*config}
     again = type(rule)(**config)
-    assert again.get_config() == config and again.name == rule.name
+    assert again.get_config() == config and again.name == rule.name and again.limit == rule.limit
     assert again.__dict__ == rule.__dict__
 
 
 def test_configs_hold_what_was_given():
-    assert RULES[0].get_config() == {"counts": (1, 3), "strength": 10.0, "ramp_steps": (2, 4)}
-    assert RULES[3].get_config() == {"low_px": 5.0, "high_px": 9.5, "strength": 20.0, "ramp_steps": (2, 4)}
-    assert TightWindows(ink=0.3).get_config() == {"ink": 0.3, "strength": 2.0, "ramp_steps": (0, 0)}
-    assert NearCentre(3).get_config() == {"strength": 3.0, "ramp_steps": (0, 0)}
+    usual = {"tolerance": None, "broken_share": None, "strength": None, "applies_to": "posterior"}
+    assert RULES[0].get_config() == usual | {"counts": (1, 3), "tolerance": 0.25}
+    assert RULES[4].get_config() == usual | {"low_px": 5.0, "high_px": 9.5, "broken_share": 0.25}
+    assert RULES[3].get_config() == usual | {"probabilities": (0.0, 0.25, 0.0, 0.75), "strength": 3.0}
+    assert NearCentre(3).get_config() == usual | {"tolerance": 3.0}
+
+
+@OF_EVERY_RULE
+def test_finished_scenes_that_keep_a_rule_have_no_penalty(rule):
+    """One object in the middle of the canvas, as large as may be, is not much of an offence."""
+    objects = tf.ones([1, 3, 4, 4, 1])
+    boxes = tf.tile(tf.constant([[[0.43, 0.43, 0.57, 0.57]]]), [1, 3, 1])
+    scenes = SceneStatistics.of_finished(
+        [1], boxes, (50, 50), objects=objects, glimpses=objects, drawn=tf.zeros([1, 3, 50, 50, 1])
+    )
+    if rule.of_one_scene:
+        np.testing.assert_allclose(rule.penalty(scenes), [0.0], atol=0.05)
+        assert not rule.broken(scenes).numpy().any()
+    else:
+        assert rule.broken(scenes) is None
 
 
 def test_ink_is_the_brightest_channel():
@@ -122,9 +208,36 @@ def test_ink_is_the_brightest_channel():
     np.testing.assert_array_equal(ink(tf.constant(pixels[..., :1])), pixels[..., 0])
 
 
+def test_statistics_of_finished_scenes():
+    boxes = np.random.default_rng(0).uniform(size=(3, 2, 4))
+    scenes = SceneStatistics.of_finished(np.array([0, 1, 2]), tf.constant(boxes), (20, 40), drawn="pixels")
+    np.testing.assert_array_equal(scenes.presence_probs, [[0, 0], [1, 0], [1, 1]])
+    np.testing.assert_array_equal(scenes.count_probs, np.eye(3))
+    np.testing.assert_array_equal(scenes.absence_probs, [[1, 1], [0, 1], [0, 0]])
+    np.testing.assert_array_equal(scenes.boxes, boxes)
+    assert (scenes.canvas_size, scenes.drawn, scenes.objects, scenes.num_steps) == ((20, 40), "pixels", None, 2)
+    alone = SceneStatistics.of_finished([1], None, (20, 40), num_steps=3)
+    np.testing.assert_array_equal(alone.presence_probs, [[1, 0, 0]])
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_the_likeliest_scene_of_each_image(jit_compile):
+    probs = tf.constant([[0.1, 0.2, 0.7], [0.4, 0.35, 0.25]])
+
+    @tf.function(jit_compile=jit_compile)
+    def likeliest(probs):
+        return SceneStatistics(tf.zeros([2, 2]), probs, "boxes", (50, 50)).likeliest()[:2]
+
+    presence, certain = likeliest(probs)
+    np.testing.assert_array_equal(presence, [[1, 1], [0, 0]])
+    np.testing.assert_array_equal(certain, [[0, 0, 1], [1, 0, 0]])
+
+
 def test_sides_are_in_pixels_of_the_canvas():
     boxes = tf.constant([[[0.1, 0.2, 0.6, 0.45], [0.0, 0.0, 1.5, 0.75]]])  # square on a canvas of 20 x 40
-    np.testing.assert_allclose(SceneStatistics(None, None, boxes, (20, 40)).sides_px(), [[10.0, 30.0]], rtol=1e-6)
+    statistics = SceneStatistics(None, None, boxes, (20, 40))
+    np.testing.assert_allclose(statistics.sides_px(), [[10.0, 30.0]], rtol=1e-6)
+    np.testing.assert_allclose(statistics.centres_px(), [[[7.0, 15.0]], [[13.0, 15.0]]], rtol=1e-6)
 
 
 @pytest.mark.parametrize("size", [(), (3,), (3, 2)])
@@ -167,19 +280,19 @@ def test_absence_probs_keep_small_probabilities():
 def test_rules_are_declared_in_gin():
     gin.parse_config(
         """
-        RULES = [@CountInSet(), @AggregateCount()]
+        RULES = [@CountInSet(), @CountDistribution()]
         CountInSet.counts = (1, 3)
-        CountInSet.strength = 5.0
-        AggregateCount.counts = (1, 3)
+        CountInSet.broken_share = 0.02
+        CountInSet.applies_to = 'both'
+        CountDistribution.probabilities = {1: 0.25, 3: 0.75}
         collect.rules = %RULES
         """
     )
-    count_in_set, aggregate = collect()
-    assert isinstance(count_in_set, CountInSet) and isinstance(aggregate, AggregateCount)
-    assert (count_in_set.counts, count_in_set.strength) == ((1, 3), 5.0)
-    assert (aggregate.counts, aggregate.strength) == ((1, 3), 100.0)
-    assert [rule.name for rule in (count_in_set, aggregate)] == ["count_in_set", "aggregate_count"]
-    assert count_in_set.get_config() == {"counts": (1, 3), "strength": 5.0, "ramp_steps": (0, 0)}
+    count_in_set, frequencies = collect()
+    assert isinstance(count_in_set, CountInSet) and isinstance(frequencies, CountDistribution)
+    assert (count_in_set.counts, count_in_set.limit, count_in_set.asks(True)) == ((1, 3), 0.02, True)
+    assert (frequencies.probabilities, frequencies.limit) == ((0.0, 0.25, 0.0, 0.75), 0.05)
+    assert [rule.name for rule in (count_in_set, frequencies)] == ["count_in_set", "count_distribution"]
 
 
 def test_gin_says_which_value_is_missing():

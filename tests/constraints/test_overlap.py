@@ -34,6 +34,14 @@ def test_objects_of_different_colours_share_pixels_all_the_same():
     np.testing.assert_allclose(DisjointObjects().penalty(statistics(drawn, [[1.0, 1.0]])), [4.0])
 
 
+def test_scenes_that_draw_more_than_the_slack_twice_are_broken():
+    drawn = tf.constant(np.tile(blocks(), (2, 1, 1, 1, 1)))
+    scenes = SceneStatistics.of_finished([2, 1], None, (5, 6), num_steps=2, drawn=drawn)
+    assert DisjointObjects().broken(scenes).numpy().tolist() == [True, False]
+    assert DisjointObjects(slack_px=4.0).broken(scenes).numpy().tolist() == [False, False]
+    assert DisjointObjects().broken(scenes._replace(drawn=None)) is None
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_equals_a_loop_over_pixels(channels):
     rng = np.random.default_rng(0)

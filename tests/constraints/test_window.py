@@ -124,6 +124,16 @@ def test_gradients_by_what_windows_show_equal_finite_differences():
     np.testing.assert_allclose(np.ravel(tape.gradient(total, shown)), slopes, rtol=1e-5, atol=1e-6)
 
 
+def test_scenes_with_a_loose_window_are_broken():
+    loose = statistics(slice(2, 8), slice(2, 8))  # 8 px
+    tight = statistics(slice(0, 10), slice(0, 10))
+    for given, slack, expected in ((loose, 2.0, True), (loose, 8.5, False), (tight, 0.5, False)):
+        rule = TightWindows(slack_px=slack)
+        assert rule.broken(given).numpy().tolist() == [expected]
+        assert rule.broken(given._replace(presence_probs=tf.zeros([1, 1]))).numpy().tolist() == [False]
+    assert TightWindows().broken(loose._replace(glimpses=None)) is None
+
+
 def test_bad_ink():
     with pytest.raises(ValueError, match=r"TightWindows.ink must be in \(0, 1\), got 1.5"):
         TightWindows(ink=1.5)
@@ -144,11 +154,10 @@ def test_size_interval_by_hand():
     given = sized([9.0, 20.0, 26.0], [1.0, 1.0, 0.5])
     rule = SizeInterval(low_px=12, high_px=22)
     np.testing.assert_allclose(rule.penalty(given), [3.0 + 0.0 + 2.0], rtol=1e-5)
-    boxes = given.boxes.numpy()
-    for count, expected in ((0, False), (1, True), (3, True)):
-        assert rule.broken(np.array([count]), boxes, (50, 50)).tolist() == [expected]
-    assert rule.broken(np.array([1]), boxes[:, 1:], (50, 50)).tolist() == [False]
-    assert rule.broken(np.array([1]), None, (50, 50)) is None
+    for count, first, expected in ((0, 0, 0), (1, 0, 1), (3, 0, 1), (1, 1, 0)):
+        boxes = given.boxes[:, first:]
+        scenes = SceneStatistics.of_finished([count], boxes, (50, 50))
+        assert rule.broken(scenes).numpy().tolist() == [bool(expected)]
 
 
 def test_size_interval_gradient_is_the_slope():
@@ -171,3 +180,6 @@ def test_bad_interval():
         SizeInterval(low_px=22, high_px=12)
     with pytest.raises(ValueError, match="SizeInterval.low_px must be a number above 0, got 0"):
         SizeInterval(low_px=0, high_px=12)
+    SizeInterval(30, 60).check(3, (40, 50))
+    with pytest.raises(ValueError, match="SizeInterval.low_px=41 cannot hold on a canvas of 40 x 50 px: .*, 40 px"):
+        SizeInterval(41, 60).check(3, (40, 50))

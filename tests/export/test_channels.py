@@ -128,7 +128,8 @@ def test_the_check_of_an_export(export_dir, direct, tmp_path):
     """A version with a card and golden values, put in place as an export is."""
     cases = {
         "infer": {"images": random_images(3, channels=3)},
-        "sample": {"num_samples": np.int32(2), "seed": np.int32([0, 1]), "num_objects": np.int32(-1)},
+        "refine": {"images": random_images(2, channels=3), "steps": np.int32(2)},
+        "sample": {"num_samples": np.int32(2), "seed": np.int32([0, 1]), "num_objects": np.int32(-1), "obey": np.True_},
         "render": {
             "z_what": np.zeros((2, NUM_STEPS, 2), np.float32),
             "boxes": np.zeros((2, NUM_STEPS, 4), np.float32),

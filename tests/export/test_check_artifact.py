@@ -37,7 +37,7 @@ def test_a_good_export_in_a_process_of_its_own(tiny_export):
     assert done.returncode == 0, done.stdout + done.stderr
     assert all(line.startswith("ok   ") for line in lines)
     assert any("without asr_tf, keras, tf_keras, tensorflow_probability" in line for line in lines)
-    for name in ("infer", "sample", "render", "log_likelihood", "serving_default"):
+    for name in ("infer", "refine", "sample", "render", "log_likelihood", "serving_default"):
         assert any(line.startswith(f"ok   {name} gives the golden values in 2 batches") for line in lines)
     assert "ok   infer refuses images with NaN" in lines
 
@@ -61,7 +61,7 @@ MODELS = {
 def test_exports_of_other_models_are_good(name, tmp_path):
     folder = exporter.export_model(MODELS[name](), tmp_path, warmup=False)
     lines = verdicts(folder)
-    for name in ("infer", "sample", "render", "log_likelihood", "serving_default"):
+    for name in ("infer", "refine", "sample", "render", "log_likelihood", "serving_default"):
         assert any(line.startswith(f"{name} gives the golden values") for line in lines), lines
 
 

@@ -23,16 +23,18 @@ def test_card(tiny_export, tiny_run):
     assert "ASRModel.what_size = 4" in card["training"]["config_gin"]
     assert card["training"]["run"] == RunFolder(tiny_run).read_info()
     assert card["made_with"]["tensorflow"] == tf.__version__
-    assert set(card["signatures"]) == {"infer", "serving_default", "sample", "render", "log_likelihood"}
+    assert set(card["signatures"]) == {"infer", "serving_default", "refine", "sample", "render", "log_likelihood"}
     assert card["signatures"]["infer"]["inputs"]["images"]["shape"] == [None, *testing_export.CANVAS_SIZE, 1]
     assert card["files"] == artifact.checksums(tiny_export / "1")
     assert {"saved_model.pb", artifact.GOLDEN, artifact.WARMUP} <= set(card["files"])
 
 
 def test_golden_values_are_of_every_signature_and_two_batch_sizes(tiny_export):
+    names = ("infer", "refine", "sample", "render", "log_likelihood")
     with np.load(tiny_export / "1" / artifact.GOLDEN) as arrays:
         cases = {key.rsplit("/", 2)[0] for key in arrays}
-        assert cases == {f"{name}/{i}" for name in ("infer", "sample", "render", "log_likelihood") for i in (0, 1)}
+        assert cases == {f"{name}/{i}" for name in names for i in (0, 1)}
+        assert [arrays[f"sample/{case}/inputs/obey"].item() for case in (0, 1)] == [False, True]
         for case, size in enumerate(exporter.GOLDEN_BATCHES):
             assert arrays[f"infer/{case}/inputs/images"].shape == (size, *testing_export.CANVAS_SIZE, 1)
             assert arrays[f"sample/{case}/outputs/images"].shape == (size, *testing_export.CANVAS_SIZE, 1)
@@ -43,14 +45,14 @@ def test_warmup_requests_are_those_of_tensorflow_serving(tiny_export):
 
     loaded = tf.saved_model.load(str(tiny_export / "1"))
     records = [record.numpy() for record in tf.data.TFRecordDataset(str(tiny_export / "1" / artifact.WARMUP))]
-    assert len(records) == 8
+    assert len(records) == 10
     signatures = []
     for record in records:
         request = prediction_log_pb2.PredictionLog.FromString(record).predict_log.request
         inputs = {name: tf.constant(tf.make_ndarray(proto)) for name, proto in request.inputs.items()}
         loaded.signatures[request.model_spec.signature_name](**inputs)
         signatures.append(request.model_spec.signature_name)
-    assert sorted(set(signatures)) == ["infer", "log_likelihood", "render", "sample"]
+    assert sorted(set(signatures)) == ["infer", "log_likelihood", "refine", "render", "sample"]
 
 
 def test_report_and_next_version(tiny_run, tmp_path):
@@ -94,7 +96,7 @@ def test_an_rgb_model(tmp_path, model_format):
     else:
         loaded = tf.saved_model.load(str(folder))
         infer = loaded.signatures["infer"]
-        assert {"sample", "render", "log_likelihood"} <= set(signatures)
+        assert {"refine", "sample", "render", "log_likelihood"} <= set(signatures)
     answers, wanted = infer(images=images), model.infer(images)
     for name, value in wanted.items():
         np.testing.assert_allclose(answers[name], value, rtol=0, atol=1e-4, err_msg=name)

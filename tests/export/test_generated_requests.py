@@ -27,7 +27,8 @@ SIGNATURES = {
     "infer": ("images",),
     "serving_default": ("images",),
     "render": ("z_what", "boxes", "presence"),
-    "sample": ("num_samples", "seed", "num_objects"),
+    "refine": ("images", "steps"),
+    "sample": ("num_samples", "seed", "num_objects", "obey"),
     "log_likelihood": ("images", "num_particles", "seed"),
 }
 
@@ -82,7 +83,10 @@ def good_inputs(draw, signature):
             inputs[name] = draw(st.lists(st.integers(-(2**31), 2**31 - 1), min_size=2, max_size=2))
         elif name == "num_objects":
             inputs[name] = draw(st.integers(-1, NUM_STEPS))
-        elif name in ("num_samples", "num_particles"):
+        elif name == "obey":
+            if draw(st.booleans()):  # it may be left out
+                inputs[name] = draw(st.booleans())
+        elif name in ("num_samples", "num_particles", "steps"):
             inputs[name] = draw(st.integers(1, 5))
         else:
             inputs[name] = (0.5 * rng.random((batch, *GOOD_SHAPES[name]))).round(3).tolist()
@@ -118,7 +122,7 @@ def test_good_requests_are_answered(server, data):
     signature = data.draw(st.sampled_from(sorted(SIGNATURES)))
     inputs = data.draw(good_inputs(signature))
     body = {"signature_name": signature}
-    if signature in ("sample", "log_likelihood") or data.draw(st.booleans()):
+    if signature in ("refine", "sample", "log_likelihood") or data.draw(st.booleans()):
         body["inputs"] = inputs
     else:
         body["instances"] = [dict(zip(inputs, row, strict=True)) for row in zip(*inputs.values(), strict=True)]
@@ -176,7 +180,7 @@ def test_missing_and_unknown_names_are_named(server, data):
     if which == "signature":
         body["signature_name"] = name
     elif which == "missing":
-        name = data.draw(st.sampled_from(sorted(inputs)))
+        name = data.draw(st.sampled_from(sorted(set(inputs) - {"obey"})))
         del inputs[name]
     elif which == "unknown":
         inputs[name] = 1

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import testing_served
 import testing_server
-from testing_served import CANVAS, NUM_STEPS, random_images, write_version
+from testing_served import CANVAS, NUM_STEPS, SIGNATURES, random_images, write_version
 from testing_server import PREDICT
 
 from asr_tf.serving.client import DrawnScenes, FoundScenes
@@ -57,7 +57,7 @@ def test_metadata_describes_every_signature(server):
         assert status == 200
         assert metadata["model_spec"] == {"name": "asr", "signature_name": "", "version": "7"}
     signatures = metadata["metadata"]["signature_def"]["signature_def"]
-    assert {"serving_default", "infer", "sample", "render", "log_likelihood"} <= set(signatures)
+    assert {"serving_default", *SIGNATURES} <= set(signatures)
     images = signatures["infer"]["inputs"]["images"]
     assert images["dtype"] == "DT_FLOAT"
     assert [size["size"] for size in images["tensor_shape"]["dim"]] == ["-1", "6", "8", "1"]
@@ -87,6 +87,10 @@ def test_the_other_signatures_by_column(server, direct):
     assert status == 200
     _close(answer["outputs"], direct["sample"]({name: np.asarray(value) for name, value in arrays.items()}))
 
+    status, answer = server.predict({"signature_name": "refine", "inputs": {"images": images.tolist(), "steps": 3}})
+    assert status == 200
+    _close(answer["outputs"], direct["refine"]({"images": images, "steps": np.asarray(3, np.int32)}))
+
     inputs = {"images": images.tolist(), "num_particles": 4, "seed": seed}
     arrays = {"images": images, "num_particles": np.asarray(4, np.int32), "seed": np.int32(seed)}
     status, answer = server.predict({"signature_name": "log_likelihood", "inputs": inputs})
@@ -102,6 +106,36 @@ def test_the_other_signatures_by_column(server, direct):
     rows = [dict(zip(objects, values, strict=True)) for values in zip(*objects.values(), strict=True)]
     status, answer = server.predict({"signature_name": "render", "instances": rows})
     np.testing.assert_allclose(answer["predictions"], drawn, atol=1e-5)
+
+
+def test_an_input_with_a_default_may_be_left_out(server):
+    """Requests that were written before there was an input `obey` get what they got then."""
+    inputs = {"num_samples": 40, "seed": [1, 2], "num_objects": -1}
+    counts = {}
+    for obey in (None, False, True):
+        asked = inputs if obey is None else {**inputs, "obey": obey}
+        status, answer = server.predict({"signature_name": "sample", "inputs": asked})
+        assert status == 200
+        counts[obey] = answer["outputs"]["count"]
+        assert answer["outputs"]["obeys"] == [count > 0 for count in counts[obey]]
+    assert counts[None] == counts[False] and min(counts[None]) == 0
+    assert counts[True] == [max(count, 1) for count in counts[False]]
+    status, text = server.ask("GET", "/v1/models/asr/metadata")
+    sample = json.loads(text)["metadata"]["signature_def"]["signature_def"]["sample"]
+    assert (status, sample["defaults"]["obey"]["bool_val"]) == (200, [False])
+
+    def ask_open(**more):
+        tensors = {name: (list(np.shape(value)), "INT32", np.ravel(value).tolist()) for name, value in inputs.items()}
+        tensors |= more
+        keys = ("shape", "datatype", "data")
+        request = [{"name": name, **dict(zip(keys, tensor, strict=True))} for name, tensor in tensors.items()]
+        body = {"parameters": {"signature_name": "sample"}, "inputs": request}
+        status, text = server.ask("POST", "/v2/models/asr/infer", body, {"Content-Type": "application/json"})
+        assert status == 200, text
+        return next(output["data"] for output in json.loads(text)["outputs"] if output["name"] == "count")
+
+    assert ask_open() == counts[False]
+    assert ask_open(obey=([], "BOOL", [True])) == counts[True]
 
 
 PATHS = [

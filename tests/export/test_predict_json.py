@@ -218,3 +218,17 @@ def test_numbers_of_an_answer_come_back_exactly():
     numbers = np.random.default_rng(0).random(1000).astype(np.float32)
     back = json.loads(encode_answer({"x": numbers}, by_row=False))["outputs"]
     np.testing.assert_array_equal(np.array(back, np.float32), numbers)
+
+
+def test_only_columns_with_a_default_may_be_missing():
+    specs = {**SAMPLE, "obey": TensorSpec(BOOL, (), np.array(False))}
+    given = {"num_samples": 3, "seed": [0, 1], "num_objects": -1}
+    assert set(_decode({"inputs": given}, specs)) == set(SAMPLE)  # the signature puts the default in its place
+    obey = _decode({"inputs": {**given, "obey": True}}, specs)["obey"]
+    assert (obey.dtype, obey.item()) == (BOOL, True)
+    with pytest.raises(RequestError, match="'inputs': missing named input: seed; wanted are num_samples, seed,"):
+        _decode({"inputs": {"num_samples": 3, "num_objects": -1, "obey": True}}, specs)
+    with pytest.raises(RequestError, match="Item 0 of 'instances': missing named input: obey"):
+        _decode({"instances": [given]}, specs)
+    with pytest.raises(RequestError, match=r"obey must hold bool values, got 1 \(number\)"):
+        _decode({"inputs": {**given, "obey": 1}}, specs)

@@ -7,7 +7,7 @@ import tensorflow as tf
 from testing_asr_model import images, tiny, vary_counts
 
 from asr_tf import fast
-from asr_tf.constraints import AggregateCount, CountInSet, PriorCountInSet, TightWindows
+from asr_tf.constraints import AggregateCount, CountInSet, TightWindows
 from asr_tf.distributions import PresenceCode, code_of_count, scene_posterior
 from asr_tf.imaging.composition import Drawn, Sum
 from asr_tf.imaging.observation import BernoulliPixels, GaussianPixels
@@ -469,7 +469,7 @@ def test_every_setting_trains(settings):
 
 
 def test_a_rule_about_the_prior_pulls_at_the_prior_alone():
-    rule = PriorCountInSet((1, 3), strength=7.0)
+    rule = CountInSet((1, 3), strength=7.0, applies_to="samples")
     gradients = []
     for model in (tiny(constraints=[rule]), tiny()):  # of one seed
         weights = model.prior.presence_weights
@@ -480,7 +480,7 @@ def test_a_rule_about_the_prior_pulls_at_the_prior_alone():
             wanted = -tf.math.log(tf.reduce_sum(allowed))
         gradients.append(tape.gradient(loss, model.trainable_variables))
         if len(gradients) == 1:
-            np.testing.assert_allclose(named["penalty_prior_count_in_set"], wanted, rtol=1e-5)
+            np.testing.assert_allclose(named["penalty_count_in_set_samples"], wanted, rtol=1e-5)
     pull = rule.strength * tape.gradient(wanted, weights.value)
     assert np.abs(pull).min() > 0.1
     for variable, one, other in zip(model.trainable_variables, *gradients, strict=True):

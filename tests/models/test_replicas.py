@@ -22,7 +22,7 @@ import tensorflow as tf
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
-from asr_tf.constraints import AggregateCount, CountInSet, TightWindows
+from asr_tf.constraints import AggregateCount, CountInSet, DisjointBoxes, TightWindows
 from asr_tf.models import ASRModel
 from asr_tf.networks.contracts import LatentNoise
 from asr_tf.networks.decoder import MLPDecoder
@@ -43,7 +43,12 @@ with strategy.scope():
         recognition=LSTMRecognition(rnn_units=8, head_units=6, encoder_units=(10,)),
         decoder=MLPDecoder(units=(10,)),
         prior=AutoregressivePrior(rnn_units=8, head_units=6, placement_grid=5, learn_scale=True),
-        constraints=(CountInSet((1, 3)), AggregateCount((1, 3)), TightWindows()),
+        constraints=(
+            CountInSet((1, 3), applies_to="both"),
+            AggregateCount((1, 3)),
+            TightWindows(broken_share=0.1),
+            DisjointBoxes(strength=2.0),
+        ),
     )
     model.compile(optimizer=keras.optimizers.Adam(3e-4), jit_compile=False)
 images = np.random.default_rng(0).uniform(size=(BATCH * STEPS, 12, 14, 1)).astype(np.float32)
@@ -63,6 +68,7 @@ noises = [np.asarray(noise) for noise in strategy.experimental_local_results(noi
 np.savez(
     target,
     *[variable.numpy() for variable in model.trainable_variables],
+    *[np.asarray(weight) for weight in model.rule_terms.weights],
     **{f"log_{name}": values[0] for name, values in logs.items()},
     steps=int(model.step.numpy()),
     noises=np.stack(noises),
@@ -104,6 +110,7 @@ def test_the_logs_are_those_of_the_whole_batch(trained):
     one, two = trained[1], trained[2]
     names = [name for name in one if name.startswith("log_")]
     assert {"log_loss", "log_penalty_aggregate_count", "log_count_accuracy"} <= set(names)
+    assert {"log_feature_tight_windows", "log_multiplier_count_in_set_samples"} <= set(names)
     for name in names:
         np.testing.assert_allclose(two[name], one[name], rtol=1e-5, atol=1e-5, err_msg=name)
 

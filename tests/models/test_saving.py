@@ -17,9 +17,15 @@ from asr_tf.models.image_vae import ImageVAE
 from asr_tf.networks.contracts import ObjectDecoder
 from asr_tf.networks.decoder import MLPDecoder
 
-RULES = (CountInSet((1, 3), ramp_steps=(1, 5)), AggregateCount((1, 3), strength=2.0), TightWindows())
+RULES = (CountInSet((1, 3), applies_to="both"), AggregateCount((1, 3), strength=2.0), TightWindows(tolerance=0.5))
 SETTINGS = {
-    "learned": {"constraints": RULES, "second_look": 2.0, "learn_scale": True, "scale_bound": 1.5},
+    "learned": {
+        "constraints": RULES,
+        "multiplier_scale": 3.0,
+        "second_look": 2.0,
+        "learn_scale": True,
+        "scale_bound": 1.5,
+    },
     "fixed": {
         "prior": "air",
         "presence_logits": (1.0, -2.0),
@@ -29,6 +35,7 @@ SETTINGS = {
         "exact_count": 2,
         "channels": 3,
         "clipnorm": None,
+        "multiplier_scale": 0.1,
         "seed": 5,
         "name": "other",
     },
@@ -76,7 +83,7 @@ def test_the_configuration_holds_every_argument_of_the_constructor():
         model = vae() if kind is ImageVAE else tiny(**SETTINGS["fixed"])
         assert set(model.get_config()) == set(inspect.signature(kind.__init__).parameters) - {"self"}
     config = tiny(**SETTINGS["fixed"]).get_config()
-    for name in ("estimator", "temperature", "exact_count", "channels", "clipnorm", "seed", "name"):
+    for name in ("multiplier_scale", "estimator", "temperature", "exact_count", "channels", "clipnorm", "seed", "name"):
         assert config[name] == SETTINGS["fixed"][name]
     assert config["prior"]["settings"]["presence_logits"] == (1.0, -2.0)
     assert config["observation"]["settings"] == {"stddev": 0.2}
@@ -101,6 +108,8 @@ def test_a_saved_model_goes_on_as_if_nothing_had_been(kind, optimizer, tmp_path)
     for one in (model, loaded):
         fit(one, images(seed=2), images(seed=3))
     assert int(loaded.step.numpy()) == int(loaded.optimizer.iterations.numpy()) == 4
+    assert loaded.rules_held() == model.rules_held()
+    assert len(model.rules_held()) == (0 if kind == "vae" else 3)
     assert_same_weights(model.weights, loaded.weights)
     assert_same_weights(model.optimizer.variables, loaded.optimizer.variables)
 
@@ -131,6 +140,7 @@ def test_a_checkpoint_holds_all(tmp_path):
     tf.train.Checkpoint(model=other).restore(path).assert_existing_objects_matched()
     assert_same_weights(model.weights, other.weights)
     assert_same_weights(model.optimizer.variables, other.optimizer.variables)
+    assert other.rules_held() == model.rules_held()
 
 
 class Inverted(MLPDecoder):

@@ -80,6 +80,38 @@ def test_sample_is_a_function_of_its_seed(client):
     assert not np.array_equal(client.sample(4, seed=(1, 3), num_objects=2).images, scenes.images)
 
 
+def test_refine_in_parts(client, direct, monkeypatch):
+    images = random_images(5)
+    monkeypatch.setattr(client_module, "_MOST_REFINED", 2)
+    refined = client.refine(images, steps=3)
+    outputs = direct["refine"]({"images": images, "steps": np.asarray(3, np.int32)})
+    assert set(outputs) == set(vars(refined))
+    for name, array in outputs.items():
+        found = getattr(refined, name)
+        assert (found.dtype, found.shape) == (array.dtype, array.shape), name
+        np.testing.assert_allclose(found, array, atol=1e-6, err_msg=name)
+
+
+def test_sample_obeys_if_asked(client):
+    plain, obeying = (client.sample(40, seed=(1, 2), obey=obey) for obey in (False, True))
+    np.testing.assert_array_equal(obeying.count, np.maximum(plain.count, 1))
+    assert plain.obeys.dtype == bool and not plain.obeys.all() and obeying.obeys.all()
+    np.testing.assert_allclose(obeying.acceptance_rate, plain.obeys.mean(), rtol=1e-6)
+    with pytest.raises(ServingError, match="4 of 4 scenes still break a rule after the last try; of all drawn, "):
+        client.sample(4, seed=(1, 2), num_objects=0, obey=True)
+
+
+def test_obey_is_not_sent_to_a_server_that_may_not_know_it(client, monkeypatch):
+    asked = []
+    plain = Client.predict
+    monkeypatch.setattr(
+        Client, "predict", lambda self, name, inputs: asked.append(set(inputs)) or plain(self, name, inputs)
+    )
+    client.sample(1, seed=(0, 0), num_objects=1)
+    client.sample(1, seed=(0, 0), num_objects=1, obey=True)
+    assert [more - {"num_samples", "seed", "num_objects"} for more in asked] == [set(), {"obey"}]
+
+
 def test_render_and_log_likelihood(client, direct):
     images = random_images(2)
     found = client.infer(images)

@@ -6,22 +6,37 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import testing_export
+from tensorflow.core.protobuf import saved_model_pb2
 
 from asr_tf import fast
+from asr_tf.constraints import Constraint
 from asr_tf.models.asr_model import ASRModel
 from asr_tf.serving import served_model as serving
 
+INFERRED = {"count", "count_probs", "presence", "boxes", "z_what", "scores", "masks", "reconstruction"}
 OUTPUTS = {
-    "infer": {"count", "count_probs", "presence", "boxes", "z_what", "scores", "masks", "reconstruction"},
-    "sample": {"images", "count", "presence", "boxes", "z_what"},
+    "infer": INFERRED,
+    "refine": INFERRED
+    | {f"{name}_nats_{when}" for name in ("negative_elbo", "penalties") for when in ("before", "after")},
+    "sample": {"images", "count", "presence", "boxes", "z_what", "obeys", "acceptance_rate"},
     "render": {"images"},
     "log_likelihood": {"log_likelihood"},
 }
 
 
+class ObjectsOnTheLeft(Constraint):
+    """The first object's centre is left of the canvas's, and so is what an image shows."""
+
+    def penalty(self, statistics):
+        return tf.nn.relu(statistics.boxes[:, 0, 1] + statistics.boxes[:, 0, 3] - 1.0)
+
+    def broken(self, scenes):
+        return (scenes.presence_probs[:, 0] > 0.0) & (scenes.boxes[:, 0, 1] + scenes.boxes[:, 0, 3] > 1.0)
+
+
 @pytest.fixture(scope="module")
 def model():
-    return testing_export.tiny_model()
+    return testing_export.tiny_model(constraints=[ObjectsOnTheLeft(strength=2.0)])
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +58,8 @@ def loaded(model, tmp_path_factory):
 
 
 def call(loaded, signature, **inputs):
+    if signature == "sample":
+        inputs = {"obey": False, **inputs}
     return loaded.signatures[signature](**{name: tf.constant(value) for name, value in inputs.items()})
 
 
@@ -74,6 +91,7 @@ def test_sample_is_that_of_the_model(loaded, model, num_objects):
     asked = numbers(num_samples=5, num_objects=num_objects)
     answers, wanted = call(loaded, "sample", seed=seed, **asked), model.sample(5, seed, num_objects)
     assert set(answers) == OUTPUTS["sample"]
+    np.testing.assert_allclose(answers["acceptance_rate"], np.mean(answers["obeys"]), rtol=1e-6)
     for name, value in wanted.items():
         np.testing.assert_allclose(answers[name], value, rtol=0, atol=1e-6, err_msg=name)
     if num_objects >= 0:
@@ -81,6 +99,36 @@ def test_sample_is_that_of_the_model(loaded, model, num_objects):
     else:
         other = call(loaded, "sample", seed=seed + 1, **asked)
         assert np.abs(other["z_what"] - answers["z_what"]).max() > 0.1
+
+
+def test_obeying_samples_are_those_of_the_model(loaded, model):
+    seed, asked = np.array([1, 2], np.int32), numbers(num_samples=20, num_objects=-1)
+    plain, answers = (call(loaded, "sample", seed=seed, obey=obey, **asked) for obey in (False, True))
+    assert not np.all(plain["obeys"]) and np.all(answers["obeys"])
+    for name, value in model.sample(20, seed, obey=True).items():
+        np.testing.assert_allclose(answers[name], value, rtol=0, atol=1e-5, err_msg=name)
+
+
+def test_a_default_is_in_the_signature(model, tmp_path):
+    """Consumers that know of defaults may leave `obey` out."""
+    serving.ServedModel(model).save(tmp_path / "1")
+    saved = saved_model_pb2.SavedModel.FromString((tmp_path / "1" / "saved_model.pb").read_bytes())
+    defaults = {name: dict(entry.defaults) for name, entry in saved.meta_graphs[0].signature_def.items()}
+    assert {name: list(entry) for name, entry in defaults.items() if entry} == {"sample": ["obey"]}
+    assert tf.make_ndarray(defaults["sample"]["obey"]) == np.False_
+
+
+@pytest.mark.parametrize("steps", [0, 1, 5])
+def test_refine_is_that_of_the_model(loaded, model, steps):
+    images = testing_export.images(3)
+    answers = call(loaded, "refine", images=images, **numbers(steps=steps))
+    assert set(answers) == OUTPUTS["refine"]
+    for name, value in model.refine(images, steps).items():
+        assert answers[name].dtype == value.dtype
+        atol = 1e-4 if name == "masks" else 1e-5  # quotients of small numbers
+        np.testing.assert_allclose(answers[name], value, rtol=1e-5, atol=atol, err_msg=name)
+    if steps:
+        assert np.mean(answers["negative_elbo_nats_before"] - answers["negative_elbo_nats_after"]) > 0.01
 
 
 def test_log_likelihood_is_that_of_the_model(loaded, model):
@@ -163,6 +211,11 @@ def test_images_that_are_refused(loaded, signature, images, message):
         ("sample", numbers(num_samples=[1, 2]), misfit("num_samples", "2", "")),
         ("sample", numbers(seed=[1, 2, 3]), misfit("seed", "3", "2")),
         ("sample", numbers(seed=1), misfit("seed", "", "2")),
+        ("sample", {"obey": np.array([True])}, misfit("obey", "1", "")),
+        ("refine", numbers(steps=-1), r"steps must be from 0 to 1000, got\] \[-1\]"),
+        ("refine", numbers(steps=1001), r"steps must be from 0 to 1000, got\] \[1001\]"),
+        ("refine", {"images": np.zeros((257, 12, 14, 1), np.float32)}, "images must hold 256 scenes at most, got sh"),
+        ("refine", {"images": np.full((1, 12, 14, 1), np.nan, np.float32)}, "images must not hold NaN"),
         ("log_likelihood", numbers(seed=[1]), misfit("seed", "1", "2")),
         ("log_likelihood", numbers(num_particles=0), r"num_particles must be from 1 to 10000, got\] \[0\]"),
     ],
@@ -170,6 +223,7 @@ def test_images_that_are_refused(loaded, signature, images, message):
 def test_numbers_that_are_refused(loaded, signature, changed, message):
     good = {
         "sample": {"seed": np.int32([0, 1]), **numbers(num_samples=2, num_objects=1)},
+        "refine": {"images": IMAGES, **numbers(steps=1)},
         "log_likelihood": {"images": IMAGES, "seed": np.int32([0, 1]), **numbers(num_particles=1)},
     }
     with pytest.raises(tf.errors.InvalidArgumentError, match=message):
@@ -258,7 +312,9 @@ def test_description_tells_shapes_and_meanings(model):
         "num_samples": ("int32", []),
         "seed": ("int32", [2]),
         "num_objects": ("int32", []),
+        "obey": ("bool", []),
     }
+    assert described["refine"]["inputs"]["steps"]["shape"] == []
     assert described["render"]["inputs"]["z_what"]["shape"] == [None, 3, 4]
     assert described["log_likelihood"]["outputs"]["log_likelihood"]["shape"] == [None]
 
