@@ -17,6 +17,7 @@ __all__ = [
     "check_choice",
     "check_counts",
     "check_images",
+    "check_interval",
     "check_positive",
     "check_range",
     "check_whole",
@@ -105,6 +106,20 @@ def check_canvas_size(name: str, canvas_size: Any) -> tuple[int, int]:
         raise ValueError(f"{name} must be (H, W), got {canvas_size!r}.")
     height, width = (int(check_whole(f"{name}[{i}]", size)) for i, size in enumerate(canvas_size))
     return height, width
+
+
+def check_interval(name: str, ends: Any) -> tuple[float, float]:
+    """Returns (low, high), two numbers above 0 in order.
+
+    Raises:
+        ValueError: names the argument and the value.
+    """
+    if isinstance(ends, str) or not isinstance(ends, Sequence) or len(ends) != 2:
+        raise ValueError(f"{name} must be (low, high), got {ends!r}.")
+    low, high = (float(check_positive(name, end)) for end in ends)
+    if low > high:
+        raise ValueError(f"{name} must be (low, high) with low at most high, got {ends!r}.")
+    return low, high
 
 
 def check_images(

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from asr_tf.checks import check_positive
+from asr_tf.checks import check_interval
 
 __all__ = [
     "ObjectiveTerms",
@@ -93,11 +93,7 @@ def scale_prior(sides_px: Sequence[float], canvas_size: tuple[int, int]) -> tupl
     Raises:
         ValueError: the ends aren't two numbers above 0 in order, or an object of that size doesn't fit the canvas.
     """
-    if isinstance(sides_px, str) or len(sides_px) != 2:
-        raise ValueError(f"sides_px must be (low, high) in pixels, got {sides_px!r}.")
-    low, high = (check_positive("sides_px", side) for side in sides_px)
-    if low > high:
-        raise ValueError(f"sides_px must be (low, high) with low at most high, got {sides_px!r}.")
+    low, high = check_interval("sides_px", sides_px)
     shorter = min(canvas_size)
     if high >= shorter:
         raise ValueError(f"sides_px must be below the shorter canvas side, {shorter} px, got {sides_px!r}.")

@@ -87,8 +87,8 @@ def test_the_scale_prior_of_known_sizes_has_their_ends_two_standard_deviations_a
 @pytest.mark.parametrize(
     ("sides", "message"),
     [
-        ((20,), r"sides_px must be \(low, high\) in pixels, got \(20,\)"),
-        ("20", r"sides_px must be \(low, high\) in pixels, got '20'"),
+        ((20,), r"sides_px must be \(low, high\), got \(20,\)"),
+        ("20", r"sides_px must be \(low, high\), got '20'"),
         ((0, 20), r"sides_px must be a number above 0, got 0"),
         ((20, 10), r"sides_px must be \(low, high\) with low at most high, got \(20, 10\)"),
         ((20, 50), r"sides_px must be below the shorter canvas side, 50 px, got \(20, 50\)"),

@@ -45,6 +45,7 @@ class Constraint(Part, abc.ABC):
         of_one_scene: whether a single scene can break the rule; False where it is about the batch as a whole.
         default_tolerance, default_broken_share: what is tolerated where nothing is given; the share goes first.
         start: the multiplier that training starts with, in nats for each unit of penalty.
+        highest: the largest multiplier, at which a rule that isn't held can't be; None for a thousand times `start`.
         floor: what is tolerated at least: a tolerance below it is as good as this one.
     """
 
@@ -54,6 +55,7 @@ class Constraint(Part, abc.ABC):
     default_tolerance: float = 0.5
     default_broken_share: float | None = None
     start: float = 0.5
+    highest: float | None = None
     floor: float = 1e-3
 
     def __init__(

@@ -19,7 +19,11 @@ _ROUNDING = 1e-6
 
 
 def check_rules(
-    rules: Sequence[Any], num_steps: int, canvas_size: tuple[int, int], exact_count: int | None = None
+    rules: Sequence[Any],
+    num_steps: int,
+    canvas_size: tuple[int, int],
+    exact_count: int | None = None,
+    sides_px: Sequence[float] | None = None,
 ) -> None:
     """Refuses rules that can't hold together.
 
@@ -28,6 +32,7 @@ def check_rules(
         num_steps: T, the most objects that the model can infer.
         canvas_size: (H, W) in pixels.
         exact_count: the number of objects where every scene has the same, None where it is inferred.
+        sides_px: (low, high) of the objects' sides, None where they aren't stated.
 
     Raises:
         TypeError: one of them isn't a rule.
@@ -41,7 +46,7 @@ def check_rules(
         asked = [rule for rule in rules if rule.asks(on_samples)]
         most, source = _most_objects(asked, num_steps, exact_count)
         _check_sizes(asked)
-        _check_room(asked, most, source, canvas_size)
+        _check_room(asked, most, source, canvas_size, 0.0 if sides_px is None else sides_px[0])
 
 
 def _most_objects(rules: Sequence[Constraint], num_steps: int, exact_count: int | None) -> tuple[int, str]:
@@ -91,7 +96,9 @@ def _check_sizes(rules: Sequence[Constraint]) -> None:
             )
 
 
-def _check_room(rules: Sequence[Constraint], most: int, source: str, canvas_size: tuple[int, int]) -> None:
+def _check_room(
+    rules: Sequence[Constraint], most: int, source: str, canvas_size: tuple[int, int], least_side: float
+) -> None:
     """Refuses squares that are too large, or too far apart, for as many to lie on the canvas.
 
     Two squares of side s with a gap of g have centres that differ by d = s + g in one direction.  Squares of side d
@@ -109,7 +116,7 @@ def _check_room(rules: Sequence[Constraint], most: int, source: str, canvas_size
         return
     widest = max(gaps, key=lambda fact: gaps[fact])
     gap = gaps[widest]
-    side = max((rule.low_px for rule in rules if isinstance(rule, SizeInterval)), default=0.0)
+    side = max([least_side, *(rule.low_px for rule in rules if isinstance(rule, SizeInterval))])
     apart = side + gap
     if apart <= 0.0:
         return

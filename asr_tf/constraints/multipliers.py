@@ -5,7 +5,7 @@ scenes that break a rule.  It descends along the Lagrangian -ELBO + sum_k lambda
 after each step
 
     e_k <- average of what is measured, exponential over steps
-    v_k <- clip((e_k - a_k) / a_k, -1, 1),   a_k = AIM max(b_k, floor_k)
+    v_k <- clip((e_k - a_k) / a_k, -1, 1),   a_k = 0.9 or 0.5 max(b_k, floor_k)
     log lambda_k <- clip(log lambda_k + RATE (v_k + LEAD (v_k - v_k before)), lowest, highest)
 
 Why so:
@@ -40,7 +40,8 @@ from asr_tf.constraints.statistics import SceneStatistics
 
 __all__ = ["Demand", "Multipliers", "demands", "first_multipliers", "next_multipliers"]
 
-AIM = 0.5  # of the tolerance, what training aims at
+# Of the tolerance, what training aims at: shares of scenes vary more from one set of scenes to another.
+_AIM, _AIM_OF_SHARES = 0.9, 0.5
 RATE = 0.005  # of log lambda, a step
 LEAD = 100.0  # steps
 _KEPT = 0.98  # of an average, a step
@@ -68,7 +69,12 @@ class Demand(NamedTuple):
     @property
     def highest(self) -> float:
         """The largest multiplier: a rule that isn't held there can't be."""
-        return _HIGHEST * self.rule.start
+        return _HIGHEST * self.rule.start if self.rule.highest is None else self.rule.highest
+
+    @property
+    def aim(self) -> float:
+        """What training aims at, below the tolerance."""
+        return (_AIM_OF_SHARES if self.rule.limits_share else _AIM) * max(self.rule.limit, self.rule.floor)
 
     @property
     def without_sampling(self) -> bool:
@@ -145,7 +151,7 @@ def next_multipliers(asked: Sequence[Demand], now: Multipliers, measured: tf.Ten
         now: where they stand before it.
         measured: float32 [K], means over the batch; what isn't finite wasn't measured, and is as it was.
     """
-    aims = np.array([AIM * max(demand.rule.limit, demand.rule.floor) for demand in asked], np.float32)
+    aims = np.array([demand.aim for demand in asked], np.float32)
     is_first = tf.math.is_nan(now.features)
     features = tf.where(is_first, measured, _KEPT * now.features + (1.0 - _KEPT) * measured)
     features = tf.where(tf.math.is_finite(measured), features, now.features)
@@ -157,4 +163,4 @@ def next_multipliers(asked: Sequence[Demand], now: Multipliers, measured: tf.Ten
 def _bounds(asked: Sequence[Demand]) -> tuple[np.ndarray, np.ndarray]:
     """Float32 [K] each, the lowest and the highest log lambda."""
     starts = np.log([demand.rule.start for demand in asked], dtype=np.float32)
-    return starts + np.float32(math.log(_LOWEST)), starts + np.float32(math.log(_HIGHEST))
+    return starts + np.float32(math.log(_LOWEST)), np.log([demand.highest for demand in asked], dtype=np.float32)

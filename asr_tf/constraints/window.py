@@ -10,10 +10,12 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import gin
 import tensorflow as tf
 
-from asr_tf.checks import check_positive, check_range
+from asr_tf.checks import check_interval, check_range
 from asr_tf.constraints.base import Constraint
 from asr_tf.constraints.statistics import SceneStatistics, ink
 from asr_tf.distributions import running_sum
@@ -22,6 +24,8 @@ __all__ = ["InsideCanvas", "SharedSize", "SizeInterval", "TightWindows"]
 
 # Keeps the logarithm of "empty" finite in a row that is surely occupied.
 _EPSILON = 1e-4
+# Of a mean over objects.
+_FEWEST_OBJECTS = 1e-3
 
 
 @gin.register
@@ -39,8 +43,9 @@ class TightWindows(Constraint):
     """
 
     looks_at = ("boxes", "objects", "glimpses")
-    default_tolerance = 1.0
-    start = 0.2
+    default_tolerance = 1.2  # an object
+    start = 0.5
+    highest = 5.0
 
     def __init__(
         self,
@@ -77,6 +82,13 @@ class TightWindows(Constraint):
             return None
         return tf.reduce_any((self._of_steps(scenes) > self.slack_px) & (scenes.presence_probs > 0.5), axis=-1)
 
+    def measured(self, statistics: SceneStatistics, penalty: tf.Tensor) -> tf.Tensor:
+        """See `Constraint.measured`; a mean penalty is one over objects, whatever the number of objects in an image."""
+        if self.limits_share:
+            return super().measured(statistics, penalty)
+        objects = statistics.batch_mean(tf.reduce_sum(statistics.presence_probs, axis=-1))
+        return tf.stop_gradient(penalty / tf.maximum(objects, _FEWEST_OBJECTS))
+
     def _of_steps(self, statistics: SceneStatistics) -> tf.Tensor:
         """Float [B, T], the penalty of each step as if it were present."""
         objects = tf.stop_gradient(ink(statistics.objects))  # [B, T, G, G]
@@ -99,7 +111,7 @@ class TightWindows(Constraint):
 
 @gin.register
 class SizeInterval(Constraint):
-    """Objects' windows have sides from `low_px` to `high_px`.
+    """Objects' windows have sides within an interval.
 
     The penalty of a step is the distance of its side from the interval, in canvas pixels, and counts by the
     probability that the step is present (the published code counts absent steps too).
@@ -110,8 +122,7 @@ class SizeInterval(Constraint):
 
     def __init__(
         self,
-        low_px: float = gin.REQUIRED,
-        high_px: float = gin.REQUIRED,
+        sides_px: Sequence[float] = gin.REQUIRED,
         tolerance: float | None = None,
         broken_share: float | None = None,
         strength: float | None = None,
@@ -120,26 +131,31 @@ class SizeInterval(Constraint):
         """Initializes the rule.
 
         Args:
-            low_px, high_px: the interval's ends, in canvas pixels.
+            sides_px: (low, high), the interval's ends, in canvas pixels.
             tolerance, broken_share, strength, applies_to: as of `Constraint`.
 
         Raises:
-            ValueError: an end is not above 0, or the ends are the wrong way round.
+            ValueError: not two ends above 0 in order.
         """
         super().__init__(tolerance, broken_share, strength, applies_to)
-        check_positive("SizeInterval.low_px", low_px)
-        if not low_px <= high_px:
-            raise ValueError(
-                f"SizeInterval.low_px must be at most high_px, got {low_px!r} and {high_px!r}."
-            )
-        self.low_px, self.high_px = float(low_px), float(high_px)
+        self.sides_px = check_interval("SizeInterval.sides_px", sides_px)
+
+    @property
+    def low_px(self) -> float:
+        """The least side."""
+        return self.sides_px[0]
+
+    @property
+    def high_px(self) -> float:
+        """The largest side."""
+        return self.sides_px[1]
 
     def check(self, num_steps: int, canvas_size: tuple[int, int]) -> None:
         """Raises ValueError if no window can be that large."""
         height, width = canvas_size
         if self.low_px > min(canvas_size):
             raise ValueError(
-                f"SizeInterval.low_px={self.low_px:g} cannot hold on a canvas of {height} x {width} px: "
+                f"SizeInterval.sides_px={self.sides_px} cannot hold on a canvas of {height} x {width} px: "
                 f"a window is no larger than the shorter side, {min(canvas_size)} px."
             )
 

@@ -13,17 +13,20 @@ import collections
 import io
 import os
 import pathlib
+import stat
 import struct
 from collections.abc import Iterable
 
 import numpy as np
 
 __all__ = [
+    "GZIP",
     "PNG_SIGNATURE",
     "Unreadable",
+    "check_file",
     "describe",
+    "format_of",
     "is_clutter",
-    "is_known",
     "is_other_image",
     "load_npy",
     "read_bytes",
@@ -33,6 +36,9 @@ __all__ = [
 ]
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+GZIP = "gzip data"
+"""What `format_of` calls it."""
 
 # What systems and programs leave beside the files of their users, in lower case; so does what begins with a dot.
 _CLUTTER = {
@@ -55,13 +61,13 @@ _OTHER_IMAGES = set(
 _SIGNATURES = (
     (PNG_SIGNATURE, "a PNG image"),
     (b"\x93NUMPY", "an NPY array"),
-    (b"\xff\xd8\xff", "a JPEG image"),
+    *((b"\xff\xd8\xff" + bytes([marker]), "a JPEG image") for marker in (0xE0, 0xE1, 0xE2, 0xDB, 0xEE)),
     (b"GIF87a", "a GIF image"),
     (b"GIF89a", "a GIF image"),
     (b"II*\0", "a TIFF image"),
     (b"MM\0*", "a TIFF image"),
     (b"\x00\x00\x00\x0cjP  ", "a JPEG 2000 image"),
-    (b"\x1f\x8b\x08", "gzip data"),
+    (b"\x1f\x8b\x08", GZIP),
     (b"PK\x03\x04", "a zip archive"),
     (b"version https://git-lfs", "a pointer of Git LFS, whose file `git lfs pull` fetches"),
     (b"<!DOCTYPE", "a page of HTML"),
@@ -95,17 +101,8 @@ def tally(names: Iterable[str]) -> str:
     return ", ".join(f"{number} *{suffix}" for suffix, number in suffixes.most_common())
 
 
-def is_known(data: bytes) -> bool:
-    """Whether bytes begin as a file of some format does, so that they are no raw numbers."""
-    return _format_of(data) is not None
-
-
-def describe(data: bytes) -> str:
-    """What bytes look like, for a message."""
-    return _format_of(data) or (f"{len(data)} bytes of something else" if data else "an empty file")
-
-
-def _format_of(data: bytes) -> str | None:
+def format_of(data: bytes) -> str | None:
+    """The format that the first bytes of a file tell, in words; None where they tell none."""
     for signature, meaning in _SIGNATURES:
         if data.startswith(signature):
             return meaning
@@ -116,17 +113,26 @@ def _format_of(data: bytes) -> str | None:
     return None
 
 
-def read_bytes(path: str | os.PathLike) -> bytes:
-    """The content of a local file.
+def describe(data: bytes) -> str:
+    """What all of a file looks like, for a message."""
+    return format_of(data) or (f"{len(data)} bytes of something else" if data else "an empty file")
 
-    Raises:
-        Unreadable: it can't be read, or is no file: a pipe would be waited for without end.
-    """
-    file = pathlib.Path(path)
+
+def check_file(path: str | os.PathLike) -> None:
+    """Raises Unreadable where a local path isn't that of a file: a pipe would be waited for without end."""
     try:
-        if file.exists() and not file.is_file():
-            raise Unreadable("is no file" + (" but a folder" if file.is_dir() else ""))
-        return file.read_bytes()
+        mode = os.stat(path).st_mode
+    except OSError as error:
+        raise Unreadable(f"cannot be read: {error.strerror or error}") from error
+    if not stat.S_ISREG(mode):
+        raise Unreadable("cannot be read: it is a folder" if stat.S_ISDIR(mode) else "cannot be read: it is no file")
+
+
+def read_bytes(path: str | os.PathLike) -> bytes:
+    """The content of a local file; raises Unreadable."""
+    check_file(path)
+    try:
+        return pathlib.Path(path).read_bytes()
     except OSError as error:
         raise Unreadable(f"cannot be read: {error.strerror or error}") from error
 

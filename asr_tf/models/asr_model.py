@@ -148,7 +148,7 @@ class ASRModel(SceneAnswers):
         check_choice("ASRModel.estimator", estimator, bound.ESTIMATORS)
         if exact_count is not None:
             check_range("ASRModel.exact_count", exact_count, 0, num_steps)
-        check_rules(constraints, num_steps, self.canvas_size, exact_count)
+        check_rules(constraints, num_steps, self.canvas_size, exact_count, sides_px)
 
         self.channels, self.num_steps, self.estimator = channels, num_steps, estimator
         self.temperature, self.multiplier_scale, self.seed = temperature, multiplier_scale, seed

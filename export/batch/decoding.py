@@ -49,11 +49,10 @@ def decode_records(encoded: Sequence[bytes], image_shape: tuple[int, int, int]) 
     for row, data in enumerate(encoded):
         if data.startswith(image_files.PNG_SIGNATURE):
             png.append(row)
-        elif image_files.is_known(data) or len(data) not in (number, 4 * number):
-            got = image_files.describe(data) if image_files.is_known(data) else f"{len(data)} bytes"
+        elif (found := _image_format(data)) or len(data) not in (number, 4 * number):
             faults[row] = (
                 f"must be a PNG image, or {number} bytes (uint8) or {4 * number} bytes (float32) of "
-                f"{height} x {width} pixels that are {describe_channels(channels)}, got {got}"
+                f"{height} x {width} pixels that are {describe_channels(channels)}, got {found or f'{len(data)} bytes'}"
             )
         else:
             raw["u1" if len(data) == number else "<f4"].append(row)
@@ -65,6 +64,12 @@ def decode_records(encoded: Sequence[bytes], image_shape: tuple[int, int, int]) 
     decoded, broken = decode_pngs([encoded[row] for row in png], image_shape)
     groups += [([png[row] for row in rows], images) for rows, images in decoded]
     return groups, faults | {png[row]: reason for row, reason in broken.items()}
+
+
+def _image_format(data: bytes) -> str | None:
+    """The format of what begins as an image of another format does; None where it may be raw pixels."""
+    found = image_files.format_of(data)
+    return found if found and found.endswith("image") else None
 
 
 def decode_pngs(encoded: Sequence[bytes], image_shape: tuple[int, int, int]) -> tuple[Groups, dict[int, str]]:
@@ -94,14 +99,15 @@ def decode_pngs(encoded: Sequence[bytes], image_shape: tuple[int, int, int]) -> 
     try:
         images = _decode_in_graph(tf.constant([png.data for png in whole.values()]), *image_shape).numpy()
         return [(list(whole), images)], faults
-    except DECODING_ERRORS:  # one by one, to know which
-        images_by_row = {}
-        for row, png in whole.items():
-            try:
-                images_by_row[row] = decode_png(png)
-            except Unreadable as error:
-                faults[row] = str(error)
-    return [(list(images_by_row), np.array(list(images_by_row.values())))] if images_by_row else [], faults
+    except DECODING_ERRORS:
+        pass
+    decoded: dict[int, np.ndarray] = {}
+    for row, png in whole.items():  # one by one, to know which are broken
+        try:
+            decoded[row] = decode_png(png)
+        except Unreadable as error:
+            faults[row] = str(error)
+    return [(list(decoded), np.array(list(decoded.values())))] if decoded else [], faults
 
 
 def _other_shape(shape: tuple[int, int, int], wanted: tuple[int, int, int]) -> str | None:

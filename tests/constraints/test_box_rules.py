@@ -28,7 +28,7 @@ BOX_RULES = [
     AtLeastApart(4.0, slack_px=0.5),
     InsideCanvas(),
     SharedSize(slack_px=3.0),
-    SizeInterval(9.0, 12.0),
+    SizeInterval((9.0, 12.0)),
     LeftOf(0, 2, slack_px=1.5),
     Aligned("rows", slack_px=2.0),
     Aligned("columns", slack_px=2.0),
@@ -155,7 +155,7 @@ def test_gradients_against_finite_differences(rule):
         (InsideCanvas(), [(10, 10), (38, 55)], (10, 10), 3.0, True),
         (SharedSize(), [(10, 10), (30, 30)], (10, 13), 0.0, False),
         (SharedSize(), [(10, 10), (30, 30)], (10, 15), 2.0, True),
-        (SizeInterval(11.0, 15.0), [(10, 10), (30, 30)], (10, 16), 2.0, True),
+        (SizeInterval((11.0, 15.0)), [(10, 10), (30, 30)], (10, 16), 2.0, True),
         (AtLeastApart(5.0), [(10, 10), (10, 25)], (10, 10), 0.0, False),  # 5 px between them
         (AtLeastApart(5.0), [(10, 10), (14, 24.5)], (10, 10), 0.5, False),  # 4.5 px; within the slack
         (AtLeastApart(5.0), [(10, 10), (14, 22)], (10, 10), 3.0, True),

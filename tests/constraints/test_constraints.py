@@ -32,7 +32,7 @@ RULES = [
     *(counts((1, 3), tolerance=0.25) for counts in (CountInSet, AggregateCount)),
     AtMost(2, applies_to="both"),
     CountDistribution({1: 0.25, 3: 0.75}, strength=3),
-    SizeInterval(5, 9.5, broken_share=0.25),
+    SizeInterval((5, 9.5), broken_share=0.25),
     TightWindows(ink=0.3, slack_px=1, broken_share=0.25),
     SharedSize(slack_px=2, applies_to="samples"),
     InsideCanvas(slack_px=0.5),
@@ -86,7 +86,7 @@ def test_a_rule_needs_only_a_penalty():
 def test_naming_a_rule_is_enough():
     limits = {type(rule): (rule.limit, rule.limit_unit) for rule in (
         CountInSet((1,)), AtMost(1), AggregateCount((1,)), DisjointBoxes(), AtLeastApart(1), TightWindows(),
-        SizeInterval(1, 2), SharedSize(), InsideCanvas(), DisjointObjects(),
+        SizeInterval((1, 2)), SharedSize(), InsideCanvas(), DisjointObjects(),
     )}  # fmt: skip
     share = "share of scenes"
     assert limits == {
@@ -95,7 +95,7 @@ def test_naming_a_rule_is_enough():
         AggregateCount: (0.05, "nats"),
         DisjointBoxes: (0.03, share),
         AtLeastApart: (0.03, share),
-        TightWindows: (1.0, "px"),
+        TightWindows: (1.2, "px"),
         SizeInterval: (0.2, "px"),
         SharedSize: (0.5, "px"),
         InsideCanvas: (0.2, "px"),
@@ -107,7 +107,7 @@ def test_naming_a_rule_is_enough():
 def test_what_is_given_goes_before_defaults():
     assert CountInSet((1,), tolerance=0.5).limit == 0.5 and not CountInSet((1,), tolerance=0.5).limits_share
     assert CountInSet((1,), tolerance=0.0).limit == 0.0
-    assert SizeInterval(1, 2, broken_share=0.0).limit == 0.0 and SizeInterval(1, 2, broken_share=0.0).limits_share
+    assert SizeInterval((1, 2), broken_share=0.0).limit == 0.0 and SizeInterval((1, 2), broken_share=0.0).limits_share
 
 
 @pytest.mark.parametrize("name", ["tolerance", "broken_share", "strength"])
@@ -182,7 +182,7 @@ def test_every_rule_can_be_made_again(rule):
 def test_configs_hold_what_was_given():
     usual = {"tolerance": None, "broken_share": None, "strength": None, "applies_to": "posterior"}
     assert RULES[0].get_config() == usual | {"counts": (1, 3), "tolerance": 0.25}
-    assert RULES[4].get_config() == usual | {"low_px": 5.0, "high_px": 9.5, "broken_share": 0.25}
+    assert RULES[4].get_config() == usual | {"sides_px": (5.0, 9.5), "broken_share": 0.25}
     assert RULES[3].get_config() == usual | {"probabilities": (0.0, 0.25, 0.0, 0.75), "strength": 3.0}
     assert NearCentre(3).get_config() == usual | {"tolerance": 3.0}
 

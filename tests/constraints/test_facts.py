@@ -22,13 +22,13 @@ from asr_tf.constraints import (
     ("rules", "exact", "message"),
     [
         (
-            [SizeInterval(30, 40), CountInSet((1, 3)), DisjointBoxes()],
+            [SizeInterval((30, 40)), CountInSet((1, 3)), DisjointBoxes()],
             None,
             "3 objects (CountInSet.counts=(1, 3)) of at least 30 px (DisjointBoxes.slack_px=1) have no room on 50 x 50 "
             "px: floor(49 / 29) * floor(49 / 29) = 1.",
         ),
         (
-            [SizeInterval(12, 14), AtLeastApart(27, slack_px=0)],
+            [SizeInterval((12, 14)), AtLeastApart(27, slack_px=0)],
             4,
             "4 objects (ASRModel.exact_count=4) of at least 12 px (AtLeastApart.distance_px=27 with slack_px=0) have "
             "no room on 50 x 50 px: floor(77 / 39) * floor(77 / 39) = 1.",
@@ -49,8 +49,8 @@ from asr_tf.constraints import (
             None,
             "can't both hold: 1 objects are a share of 0.5 of the scenes in the first and of 0.25 in the second.",
         ),
-        ([SizeInterval(10, 12), SizeInterval(13, 15)], None, "can't both hold: 13 > 12."),
-        ([SizeInterval(51, 60)], None, "SizeInterval.low_px=51 cannot hold on a canvas of 50 x 50 px"),
+        ([SizeInterval((10, 12)), SizeInterval((13, 15))], None, "can't both hold: 13 > 12."),
+        ([SizeInterval((51, 60))], None, "SizeInterval.sides_px=(51.0, 60.0) cannot hold on a canvas of 50 x 50 px"),
         ([CountInSet((1, 5))], None, "CountInSet.counts=(1, 5) cannot hold with num_steps=4"),
         ([LeftOf(3, 4)], None, "LeftOf names step 4, but with num_steps=4"),
     ],
@@ -65,14 +65,14 @@ def test_contradictions(rules, exact, message):
     ("rules", "exact"),
     [
         ([], None),
-        ([CountInSet((1, 3)), AggregateCount((1, 3)), AtMost(3), SizeInterval(20, 25), DisjointBoxes()], None),
+        ([CountInSet((1, 3)), AggregateCount((1, 3)), AtMost(3), SizeInterval((20, 25)), DisjointBoxes()], None),
         ([CountInSet((1, 2, 3)), AggregateCount((1, 3))], None),  # two objects may be there, and never are
-        ([CountInSet((1, 3)), AtMost(2), SizeInterval(30, 40), DisjointBoxes()], None),  # one object, then
+        ([CountInSet((1, 3)), AtMost(2), SizeInterval((30, 40)), DisjointBoxes()], None),  # one object, then
         ([CountInSet((3,), applies_to="samples"), CountInSet((1, 2))], None),  # of different scenes
         ([AggregateCount((3,)), CountInSet((3,))], 3),
-        ([SizeInterval(30, 60), DisjointBoxes(), AtMost(3)], None),  # nothing says that there are several
+        ([SizeInterval((30, 60)), DisjointBoxes(), AtMost(3)], None),  # nothing says that there are several
         ([DisjointBoxes(), CountInSet((4,))], None),  # of any size
-        ([SizeInterval(12, 14), AtLeastApart(26, slack_px=0)], 4),  # 12 + 26 + 12 = 50
+        ([SizeInterval((12, 14)), AtLeastApart(26, slack_px=0)], 4),  # 12 + 26 + 12 = 50
     ],
 )
 def test_facts_that_can_hold(rules, exact):
@@ -91,7 +91,7 @@ def test_room_is_never_underestimated(slack):
     for _ in range(200):
         side, height, width = rng.uniform(5.0, 20.0), *rng.integers(20, 60, 2)
         rows, columns = (int((size - side) / (side - slack) + 1e-9) + 1 for size in (height, width))
-        rules = [SizeInterval(side, 60), DisjointBoxes(slack_px=slack)]
+        rules = [SizeInterval((side, 60)), DisjointBoxes(slack_px=slack)]
         check_rules(rules, rows * columns, (height, width), rows * columns)
         with pytest.raises(ValueError, match="have no room"):
             check_rules(rules, rows * columns + 1, (height, width), rows * columns + 1)

@@ -19,13 +19,13 @@ RULES = (CountInSet((1, 3)), AggregateCount((1, 3)), TightWindows(tolerance=2.0)
 ASKED = demands(RULES)
 
 
-def slow(measured, start, limits, floor=1e-3):
+def slow(measured, start, highest, aims):
     """All states [steps, 3, K] after measured numbers [steps, K], one number after the other."""
     states = []
-    for k, limit in enumerate(limits):
+    for k, aim in enumerate(aims):
         log, average, before = np.log(start[k]), np.nan, 0.0
-        low, high = log + np.log(0.01), log + np.log(1000.0)
-        aim, states_k = 0.5 * max(limit, floor), []
+        low, high = log + np.log(0.01), np.log(highest[k])
+        states_k = []
         for value in measured[:, k]:
             first = np.isnan(average)
             if np.isfinite(value):
@@ -50,12 +50,14 @@ def test_equals_a_loop(jit_compile):
     measured[:4, 1] = np.nan
     step = tf.function(lambda now, x: next_multipliers(ASKED, now, x), jit_compile=jit_compile)
     now = first_multipliers(ASKED)
-    np.testing.assert_allclose(np.exp(now.logs), [1.0, 10.0, 0.2], rtol=1e-6)
+    np.testing.assert_allclose(np.exp(now.logs), [1.0, 10.0, 0.5], rtol=1e-6)
     found = []
     for row in measured:
         now = step(multipliers.Multipliers(*map(tf.convert_to_tensor, now)), tf.constant(row))
         found.append([part.numpy() for part in now])
-    np.testing.assert_allclose(found, slow(measured.astype(np.float64), [1.0, 10.0, 0.2], limits), rtol=2e-4, atol=2e-4)
+    aims = [0.5 * 0.01, 0.9 * 0.05, 0.9 * 2.0]  # less of a share of scenes
+    expected = slow(measured.astype(np.float64), [1.0, 10.0, 0.5], [1000.0, 10_000.0, 5.0], aims)
+    np.testing.assert_allclose(found, expected, rtol=2e-4, atol=2e-4)
 
 
 def controlled(scale, steps, needed, rule=None, delay=100.0):
@@ -63,12 +65,12 @@ def controlled(scale, steps, needed, rule=None, delay=100.0):
 
     What is measured falls with the multiplier, and answers with a delay, as weights have to learn.
     """
-    asked = demands([rule or SizeInterval(1, 2)])
+    asked = demands([rule or SizeInterval((1, 2))])
     limit = asked[0].rule.limit
     now, level, path = first_multipliers(asked, scale), 2.0 * limit, []
     step = tf.function(lambda now, x: next_multipliers(asked, now, x))
     for _ in range(steps):
-        wanted = 0.5 * limit * (needed / float(np.exp(now.logs[0]))) ** 1.5
+        wanted = asked[0].aim * (needed / float(np.exp(now.logs[0]))) ** 1.5
         level += (min(wanted, 40.0 * limit) - level) / delay
         now = step(multipliers.Multipliers(*map(tf.convert_to_tensor, now)), tf.constant([level], tf.float32))
         path.append((level / limit, float(now.logs[0])))
@@ -80,7 +82,7 @@ def test_any_start_ends_at_what_it_takes(scale):
     """The rule starts with 2 nats a pixel, and takes 2 here."""
     path = controlled(scale, 2500, needed=2.0)
     np.testing.assert_allclose(path[-300:, 1], np.log(2.0), atol=0.15)
-    np.testing.assert_allclose(path[-300:, 0], 0.5, atol=0.1)  # the aim
+    np.testing.assert_allclose(path[-300:, 0], 0.9, atol=0.1)  # the aim
     first = np.flatnonzero(np.abs(path[:, 1] - np.log(2.0)) < 0.7)[0]
     assert first < 1200
 
@@ -96,7 +98,7 @@ def test_the_lead_damps(monkeypatch):
 
 
 def test_a_rule_that_cannot_be_held_stops_at_its_limit_and_one_that_costs_nothing_at_its_least():
-    asked = demands([SizeInterval(1, 2), CountInSet((1,))])
+    asked = demands([SizeInterval((1, 2)), CountInSet((1,))])
     now = first_multipliers(asked)
     step = tf.function(lambda now, x: next_multipliers(asked, now, x))
     for _ in range(3000):
@@ -106,15 +108,17 @@ def test_a_rule_that_cannot_be_held_stops_at_its_limit_and_one_that_costs_nothin
 
 
 def test_a_tolerance_of_nothing_is_that_of_the_floor():
-    asked = demands([SizeInterval(1, 2, tolerance=0.0), SizeInterval(1, 2, tolerance=1e-3)])
+    asked = demands([SizeInterval((1, 2), tolerance=0.0), SizeInterval((1, 2), tolerance=1e-3)])
     now = next_multipliers(asked, first_multipliers(asked), tf.constant([4e-4, 4e-4]))
-    np.testing.assert_allclose(now.violations, [-0.2, -0.2], rtol=1e-4)
+    np.testing.assert_allclose(now.violations, [4.0 / 9.0 - 1.0] * 2, rtol=1e-4)
 
 
 def test_starts_are_scaled_within_bounds():
     for scale, expected in ((0.01, 0.01), (0.001, 0.01), (100.0, 100.0), (1e4, 1000.0)):
         start = np.exp(first_multipliers(ASKED, scale).logs)
-        np.testing.assert_allclose(start, np.multiply(expected, [1.0, 10.0, 0.2]), rtol=1e-5)
+        usual = [1.0, 10.0, 0.5]
+        highest = [1000.0, 10_000.0, 5.0]  # that of tight windows is their own
+        np.testing.assert_allclose(start, np.minimum(np.multiply(expected, usual), highest), rtol=1e-5)
 
 
 def test_rules_with_a_strength_have_none():

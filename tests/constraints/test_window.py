@@ -152,7 +152,7 @@ def sized(sides_px, presence):
 def test_size_interval_by_hand():
     # 3 px below, inside, 4 px above; weighted by presence.
     given = sized([9.0, 20.0, 26.0], [1.0, 1.0, 0.5])
-    rule = SizeInterval(low_px=12, high_px=22)
+    rule = SizeInterval((12, 22))
     np.testing.assert_allclose(rule.penalty(given), [3.0 + 0.0 + 2.0], rtol=1e-5)
     for count, first, expected in ((0, 0, 0), (1, 0, 1), (3, 0, 1), (1, 1, 0)):
         boxes = given.boxes[:, first:]
@@ -164,22 +164,29 @@ def test_size_interval_gradient_is_the_slope():
     sides = np.array([9.0, 20.0, 26.0])
 
     def penalty(values):
-        return SizeInterval(low_px=12, high_px=22).penalty(sized(values, [1.0, 1.0, 0.5]))
+        return SizeInterval((12, 22)).penalty(sized(values, [1.0, 1.0, 0.5]))
 
     with tf.GradientTape() as tape:
         given = sized(sides, [1.0, 1.0, 0.5])
         tape.watch(given.boxes)
-        total = SizeInterval(low_px=12, high_px=22).penalty(given)
+        total = SizeInterval((12, 22)).penalty(given)
     gradient = tape.gradient(total, given.boxes).numpy()[0, :, 2] / 50  # by the lower edge, in px
     slopes = [(penalty(sides + 0.1 * unit) - penalty(sides - 0.1 * unit))[0] / 0.2 for unit in np.eye(3)]
     np.testing.assert_allclose(gradient, slopes, atol=1e-3)
 
 
 def test_bad_interval():
-    with pytest.raises(ValueError, match="low_px must be at most high_px, got 22 and 12"):
-        SizeInterval(low_px=22, high_px=12)
-    with pytest.raises(ValueError, match="SizeInterval.low_px must be a number above 0, got 0"):
-        SizeInterval(low_px=0, high_px=12)
-    SizeInterval(30, 60).check(3, (40, 50))
-    with pytest.raises(ValueError, match="SizeInterval.low_px=41 cannot hold on a canvas of 40 x 50 px: .*, 40 px"):
-        SizeInterval(41, 60).check(3, (40, 50))
+    with pytest.raises(ValueError, match=r"SizeInterval.sides_px must be .* with low at most high, got \(22, 12\)"):
+        SizeInterval((22, 12))
+    with pytest.raises(ValueError, match="SizeInterval.sides_px must be a number above 0, got 0"):
+        SizeInterval((0, 12))
+    SizeInterval((30, 60)).check(3, (40, 50))
+    with pytest.raises(ValueError, match=r"SizeInterval.sides_px=\(41.0, 60.0\) cannot hold on a canvas of 40 x 50 px"):
+        SizeInterval((41, 60)).check(3, (40, 50))
+
+
+def test_a_tolerated_margin_is_one_of_objects_whatever_their_number():
+    """Two scenes, of one and of three objects, whose margins are 1.5 px each on average."""
+    statistics = SceneStatistics.of_finished([1, 3], tf.zeros([2, 3, 4]), (50, 50))
+    measured = TightWindows().measured(statistics, tf.constant([1.5, 4.5]))
+    np.testing.assert_allclose(tf.reduce_mean(measured), 1.5, rtol=1e-6)
