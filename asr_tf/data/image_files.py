@@ -54,10 +54,10 @@ _CLUTTER = {
     "system volume information",
     "thumbs.db",
 }
-_OTHER_IMAGES = set(
-    ".apng .avif .bmp .dib .exr .gif .heic .heif .j2k .jfif .jp2 .jpe .jpeg .jpg .jxl .npz .pbm .pgm .pnm .ppm .ras .svg "
-    ".tga .tif .tiff .webp".split()
-)
+_OTHER_IMAGES = {
+    *(".apng", ".avif", ".bmp", ".dib", ".exr", ".gif", ".heic", ".heif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg"),
+    *(".jpg", ".jxl", ".npz", ".pbm", ".pgm", ".pnm", ".ppm", ".ras", ".svg", ".tga", ".tif", ".tiff", ".webp"),
+}
 _SIGNATURES = (
     (PNG_SIGNATURE, "a PNG image"),
     (b"\x93NUMPY", "an NPY array"),

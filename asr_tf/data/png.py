@@ -1,12 +1,12 @@
 """The one reader of PNG images: whatever holds them, a folder to train on, files for a batch or TFRecords.
 
-Contract: an image is read without a loss, or refused.  It may be grey of 1, 2, 4 or 8 bits (all are scaled to 0 .. 255),
-RGB of 8 bits a channel, or have a palette, which counts as RGB.  Refused are 16 bits a channel, transparency, animations,
-images that are damaged or cut, even where all pixels could be had, and data of another format, whatever its file is called.
-What doesn't touch the pixels, such as texts and colour profiles, is passed over whatever its size.
+Contract: an image is read without a loss, or refused.  It may be grey of 1, 2, 4 or 8 bits (all are scaled to 0 ..
+255), RGB of 8 bits a channel, or have a palette, which counts as RGB.  Refused are 16 bits a channel, transparency,
+animations, images that are damaged or cut, even where all pixels could be had, and data of another format, whatever its
+file is called.  What doesn't touch the pixels, such as texts and colour profiles, is passed over whatever its size.
 
 References:
-    Portable Network Graphics (PNG) Specification (Third Edition), W3C, 2025: chunks in section 5, colour types in 11.2.1.
+    Portable Network Graphics (PNG) Specification (Third Edition), W3C, 2025: chunks in section 5, header in 11.2.1.
 """
 
 from __future__ import annotations

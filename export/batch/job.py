@@ -1,7 +1,7 @@
 """A job from start to end: checks what can be checked before it runs, runs it, and tells what came of it.
 
-Contract: what is wrong with the model, the patterns, the output or Beam's flags is one line before anything runs, and
-results that are there already are never written over.
+Contract: what is wrong with the model, the patterns, the output or Beam's flags is one line before anything runs.  What
+comes of a job is in its output as a whole or not at all, see `output`.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from collections.abc import Sequence
 
 import apache_beam as beam
 import tensorflow as tf
-from apache_beam.io.filesystem import BeamIOError
-from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from apache_beam.runners.runner import PipelineState
-from asr_tf.export.batch import coco_json, pipeline
+from asr_tf.export.batch import coco_json, matching, pipeline
+from asr_tf.export.batch import output as output_folder
 from asr_tf.export.batch.chunks import ModelSpec
 from asr_tf.export.batch.model_handler import check_masks, inspect_model
 
+from asr_tf.data.image_files import shown
 from asr_tf.export import artifact
 from asr_tf.labelled import coco
 
-__all__ = ["find_model", "parse_options", "run"]
+__all__ = ["find_model", "parse_options", "places", "run"]
 
 # Beam's own default has been to fetch a program from the network since 2.68; this one runs in the process.
 _DEFAULT_RUNNER = "FnApiRunner"
@@ -92,7 +92,7 @@ def run(
 
     Args:
         model: from `find_model`.
-        patterns: names of files, or patterns.
+        patterns: paths, or patterns as `matching` has them.
         output: folder for the results, created where it is missing.
         output_format: one of `pipeline.FORMATS`.
         options: from `parse_options`.
@@ -107,36 +107,34 @@ def run(
     if output_format == pipeline.COCO:
         coco.check_installed()
         check_masks(model.path)
-    _check_patterns(patterns)
-    _check_output(output)
-    beam_pipeline = beam.Pipeline(options=options)
-    pipeline.build(beam_pipeline, patterns, model, output, output_format)
-    result = beam_pipeline.run()
-    state = result.wait_until_finish()
-    if state not in (None, PipelineState.DONE):
-        raise RuntimeError(f"the job ended as {state}.")
-    if output_format == pipeline.COCO:
-        coco_json.join(f"{output}/{pipeline.COCO_PREFIX}")
+    matching.survey(patterns)
+    with output_folder.writing(output) as folder:
+        beam_pipeline = beam.Pipeline(options=options)
+        pipeline.build(beam_pipeline, patterns, model, folder, output_format)
+        result = beam_pipeline.run()
+        state = result.wait_until_finish()
+        if state not in (None, PipelineState.DONE):
+            raise RuntimeError(f"the job ended as {state}.")
+        if output_format == pipeline.COCO:
+            coco_json.join(f"{folder}/{pipeline.COCO_PREFIX}")
     return pipeline.written_and_refused(result)
 
 
-def _check_patterns(patterns: Sequence[str]) -> None:
-    for pattern in patterns:
-        try:
-            (match,) = FileSystems.match([pattern], limits=[1])
-        except (BeamIOError, ValueError) as error:
-            raise ValueError(f"--input {pattern!r} cannot be read: {error}") from error
-        if not match.metadata_list:
-            raise ValueError(f"--input {pattern!r} matches no file.")
+def places(output: str, output_format: str, written: int, refused: int) -> list[str]:
+    """Where the results of a job are, as lines for its user.
 
-
-def _check_output(output: str) -> None:
-    for prefix in (pipeline.RESULT_PREFIX, pipeline.REFUSED_PREFIX):
-        try:
-            (match,) = FileSystems.match([f"{output}/{prefix}-*"], limits=[1])
-        except (BeamIOError, ValueError) as error:
-            raise ValueError(f"--output {output!r} cannot be used: {error}") from error
-        if match.metadata_list:
-            raise ValueError(
-                f"--output {output!r} holds results already ({match.metadata_list[0].path}); give another folder."
-            )
+    Args:
+        output: as in `run`.
+        output_format: as in `run`.
+        written: from `run`.
+        refused: from `run`.
+    """
+    folder = shown(output)
+    lines = []
+    if written and output_format == pipeline.COCO:
+        lines.append(f"COCO: {folder}/{pipeline.COCO_PREFIX}.json")
+    elif written:
+        lines.append(f"Rows: {folder}/{output_folder.RESULT_PREFIX}-*.{output_format}")
+    if refused:
+        lines.append(f"Refused, with reasons: {folder}/{output_folder.REFUSED_PREFIX}-*.jsonl")
+    return lines

@@ -2,8 +2,8 @@
 
 Contract: in each part of a local path, what is there by that very name comes before what the name fits as a pattern, so
 that any file can be named.  Patterns have `*`, `?` and `[...]`, and a part `**` is any number of folders.  What their
-users didn't put there (hidden files, `Thumbs.db`) fits no pattern that doesn't begin with a dot itself.  URLs are matched
-by the file systems that Beam knows.
+users didn't put there (hidden files, `Thumbs.db`) fits no pattern that doesn't begin with a dot itself.  URLs are
+matched by the file systems that Beam knows.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ def survey(patterns: Sequence[str]) -> None:
     """
     for pattern in patterns:
         if is_local(pattern) and os.path.isdir(pattern):
-            raise ValueError(f"--input {pattern!r} is a folder; give the files in it, '{pattern.rstrip('/')}/*.png' say.")
+            raise ValueError(f"--input {pattern!r} is a folder; give the files in it, as {pattern.rstrip('/')}/*.png.")
         try:
             first = next(match([pattern]), None)
         except (OSError, ValueError) as error:

@@ -14,6 +14,7 @@ import tensorflow as tf
 from apache_beam.ml.inference.base import ModelHandler, PredictionResult
 from asr_tf.export.batch.chunks import Chunk, ModelSpec, Predictions, Refusal
 from asr_tf.export.batch.decoding import first_line
+from asr_tf.export.batch.output import plain_path
 from asr_tf.export.signatures import INFER, image_shape, read_signature
 
 from asr_tf.labelled.objects import LEAST_SHARE
@@ -67,7 +68,8 @@ class SavedModelHandler(ModelHandler[Chunk, PredictionResult, Infer]):
 
     def load_model(self) -> Infer:
         """The signature `infer`, without the outputs that aren't written: TensorFlow drops what only they need."""
-        loaded = tf.saved_model.load(self._path)
+        with plain_path(self._path) as path:
+            loaded = tf.saved_model.load(path)
         signature = loaded.signatures[INFER]
         wanted = self._wanted
 

@@ -33,8 +33,11 @@ REFUSED_PREFIX = "_refused"
 
 _SUCCESS = "_SUCCESS"
 _UNFINISHED = "_unfinished"
+_MARK = f"{_UNFINISHED}/job"
+_RESULTS = (f"{RESULT_PREFIX}-*", f"{REFUSED_PREFIX}-*")
 _EARLIER_PREFIX = "refused"  # what earlier versions called it
-_BEAMS = "beam-temp-"  # what Beam's sinks write to, and leave where they are killed
+# What Beam's sinks of earlier versions wrote to, and have left where they were killed.
+_LEFTOVERS = tuple(f"beam-temp-{prefix}*/**" for prefix in (RESULT_PREFIX, _EARLIER_PREFIX))
 # Beam and TensorFlow take paths with other characters for patterns.
 _PLAIN = re.compile(r"[^*?\[\]{}\\]*")
 
@@ -72,12 +75,13 @@ def writing(output: str) -> Iterator[str]:
         _prepare(folder, output)
         work = f"{folder}/{_UNFINISHED}/{uuid.uuid4().hex}"
         try:
-            FileSystems.mkdirs(work)
             yield work
             _publish(work, folder)
         except BaseException:
-            _remove_unfinished(folder)
+            if not FileSystems.exists(f"{folder}/{_SUCCESS}"):
+                _discard(folder)
             raise
+        _remove(f"{folder}/{_UNFINISHED}")
 
 
 @contextlib.contextmanager
@@ -117,9 +121,65 @@ def _only_one(output: str) -> Iterator[None]:
 
 
 def _prepare(folder: str, output: str) -> None:
-    """Removes what a killed job has left; refuses a folder with results."""
+    """Removes what a killed job has left, marks a folder as unfinished; refuses one with results."""
+    unfinished, mark = f"{folder}/{_UNFINISHED}", f"{folder}/{_MARK}"
     try:
-        if _found(folder, _SUCCESS) or not _found(folder, f"{_UNFINISHED}/**"):
-        ...
+        is_done = FileSystems.exists(f"{folder}/{_SUCCESS}")
+        if is_done or not (FileSystems.exists(unfinished) or FileSystems.exists(mark)):
+            there = [f"{output}/{_SUCCESS}"] if is_done else _paths(folder, *_RESULTS, f"{_EARLIER_PREFIX}-*.jsonl")
+            if there:
+                name = there[0].rpartition("/")[2]
+                raise ValueError(f"--output {output!r} holds results already ({name}); give another folder.")
+        else:
+            print(f"{shown(output)}: removing what a job has left that didn't come to its end.", file=sys.stderr)
+        _discard(folder)
+        FileSystems.create(mark).close()
     except OSError as error:
         raise ValueError(f"--output {output!r} cannot be used: {error}") from error
+
+
+def _publish(work: str, folder: str) -> None:
+    """Moves what was written to where it is looked for: what was refused comes first, the mark of success last."""
+    for pattern in (f"{REFUSED_PREFIX}-*", f"{RESULT_PREFIX}-*"):
+        paths = _paths(work, pattern)
+        for path in paths:
+            _sync(path)
+        if paths:
+            FileSystems.rename(paths, [f"{folder}/{path.rpartition('/')[2]}" for path in paths])
+    _sync(folder)
+    FileSystems.create(f"{folder}/{_SUCCESS}").close()
+    _sync(folder)
+
+
+def _discard(folder: str) -> None:
+    """Removes all results of a folder that isn't done; what says that it isn't, last."""
+    results = _paths(folder, *_RESULTS)
+    if results:
+        FileSystems.delete(results)
+    for leftover in {path[: path.index("/", len(folder) + 1)] for path in _paths(folder, *_LEFTOVERS)}:
+        _remove(leftover)
+    _remove(f"{folder}/{_UNFINISHED}")
+
+
+def _remove(folder: str) -> None:
+    """Removes a folder with all that is in it, if it is there; storage behind URLs may have files only."""
+    files = [] if is_local(folder) else _paths(folder, "**")
+    if files:
+        FileSystems.delete(files)
+    if FileSystems.exists(folder):
+        FileSystems.delete([folder])
+
+
+def _paths(folder: str, *patterns: str) -> list[str]:
+    """The files in a folder that fit patterns."""
+    return [file.path for file in match([f"{folder}/{pattern}" for pattern in patterns])]
+
+
+def _sync(path: str) -> None:
+    """Brings a local file or folder to disk."""
+    if is_local(path):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

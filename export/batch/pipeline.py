@@ -1,7 +1,7 @@
 r"""The pipeline: match files, read chunks of images, infer, write rows, and write what was refused.
 
     patterns -> groups of files -> chunks of images -> predictions -> rows
-                                          \_______________\_________ refusals
+                     \____________________\_______________\_________ refusals
 
 Names of files are spread over the workers; from there to a row everything happens in one place, so that no image
 travels between workers.  A file is the smallest piece of work: many files of moderate size use many workers.
@@ -9,28 +9,28 @@ travels between workers.  A file is the smallest piece of work: many files of mo
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 import apache_beam as beam
-from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import Metrics
 from apache_beam.ml.inference.base import PredictionResult, RunInference
 from apache_beam.pvalue import TaggedOutput
-from asr_tf.export.batch import coco_json, reading, writing
+from asr_tf.export.batch import coco_json, matching, reading, writing
 from asr_tf.export.batch.chunks import CHUNK_SIZE, Chunk, ModelSpec, Predictions, Refusal
 from asr_tf.export.batch.model_handler import SavedModelHandler
+from asr_tf.export.batch.output import REFUSED_PREFIX, RESULT_PREFIX
 
-__all__ = ["COCO", "COCO_PREFIX", "FORMATS", "REFUSED_PREFIX", "RESULT_PREFIX", "build", "written_and_refused"]
+__all__ = ["COCO", "COCO_PREFIX", "FORMATS", "build", "written_and_refused"]
 
 COCO = "coco"
 FORMATS = ("parquet", "tfrecord", COCO)
-RESULT_PREFIX = "objects"
 COCO_PREFIX = f"{RESULT_PREFIX}-coco"
-REFUSED_PREFIX = "refused"
 
 _NAMESPACE = "asr_tf.batch"
-_WRITTEN, _REFUSED = "written", "refused"
+_FOUND, _WRITTEN, _REFUSED = "found", "written", "refused"
 _GROUP_BYTES = 8 << 20  # small files are read in groups of this size, of CHUNK_SIZE files at most
 _ROW_GROUP = 1 << 16  # rows of a Parquet row group
 
@@ -39,37 +39,35 @@ def build(
     pipeline: beam.Pipeline,
     patterns: Sequence[str],
     model: ModelSpec,
-    output: str,
+    folder: str,
     output_format: str = FORMATS[0],
 ) -> None:
     """Adds all steps to a pipeline.
 
     Args:
         pipeline: an empty pipeline.
-        patterns: names of files, or patterns with `*`, `?` and `[...]`, of any file system that Beam knows.
+        patterns: paths, or patterns as `matching` has them.
         model: what to infer with.
-        output: folder for `objects-*` and `refused-*.jsonl`; the lines of COCO are to be joined, see `coco_json`.
+        folder: from `output.writing`; the lines of COCO are to be joined, see `coco_json`.
         output_format: one of `FORMATS`.
     """
-    groups = (
-        pipeline
-        | "Patterns" >> beam.Create([list(patterns)])
-        | "Match" >> beam.FlatMap(_match)
-        | "Spread" >> beam.Reshuffle()
-    )
+    # As bytes: Beam sends text as UTF-8, which names of files needn't be.
+    named = [os.fsencode(pattern) for pattern in patterns]
+    matched = beam.ParDo(_Match()).with_outputs(_REFUSED, main=_FOUND)
+    found = pipeline | "Patterns" >> beam.Create([named]) | "Match" >> matched
+    groups = found[_FOUND] | "Spread" >> beam.Reshuffle()
     read = groups | "Read" >> beam.ParDo(_Read(model.image_shape)).with_outputs(_REFUSED, main=_WRITTEN)
     inferred = (
         read[_WRITTEN]
         | "Infer" >> RunInference(SavedModelHandler(model.path, with_masks=output_format == COCO))
         | "Separate" >> beam.ParDo(_Separate()).with_outputs(_REFUSED, main=_WRITTEN)
     )
-    _write(inferred[_WRITTEN], model.num_steps, output, output_format)
+    _write(inferred[_WRITTEN], model.num_steps, folder, output_format)
     (
-        (read[_REFUSED], inferred[_REFUSED])
+        (found[_REFUSED], read[_REFUSED], inferred[_REFUSED])
         | "All refused" >> beam.Flatten()
         | "As JSON" >> beam.Map(_counted_json).with_output_types(str)
-        | "Write refused"
-        >> beam.io.WriteToText(f"{output}/{REFUSED_PREFIX}", ".jsonl", skip_if_empty=True)
+        | "Write refused" >> beam.io.WriteToText(f"{folder}/{REFUSED_PREFIX}", ".jsonl", skip_if_empty=True)
     )
 
 
@@ -80,23 +78,33 @@ def written_and_refused(result: Any) -> tuple[int, int]:
     return found.get(_WRITTEN, 0), found.get(_REFUSED, 0)
 
 
-def _match(patterns: list[str]) -> Iterator[list[str]]:
-    """The files that match a pattern, each once, in groups: a small one alone would cost as much as a large one."""
-    group: list[str] = []
-    size = 0
-    seen = set()
-    for pattern in patterns:
-        for file in FileSystems.match([pattern])[0].metadata_list:
-            if file.path in seen:
+class _Match(beam.DoFn):
+    """Patterns to groups of the files that they mean: a small one alone would cost as much as a large one."""
+
+    def process(self, element: list[bytes]) -> Iterator[list[str] | TaggedOutput]:
+        group: list[str] = []
+        size = 0
+        for file in matching.match([os.fsdecode(pattern) for pattern in element]):
+            name = os.fsencode(file.path).decode(errors="backslashreplace")
+            if name != file.path:
+                yield TaggedOutput(_REFUSED, Refusal(name, None, "must have a name in UTF-8; rename it"))
                 continue
-            seen.add(file.path)
-            group.append(file.path)
-            size += file.size_in_bytes
+            group.append(name)
+            size += _size(file)
             if len(group) == CHUNK_SIZE or size >= _GROUP_BYTES:
                 yield group
                 group, size = [], 0
-    if group:
-        yield group
+        if group:
+            yield group
+
+
+def _size(file: matching.File) -> int:
+    """In bytes; 0 where it can't be had, which is told when the file is read."""
+    if file.size is not None:
+        return file.size
+    with contextlib.suppress(OSError):
+        return os.path.getsize(file.path)
+    return 0
 
 
 class _Read(beam.DoFn):
@@ -119,16 +127,14 @@ class _Separate(beam.DoFn):
             yield TaggedOutput(_REFUSED, part) if isinstance(part, Refusal) else part
 
 
-def _write(
-    predictions: beam.PCollection, num_steps: int, output: str, output_format: str
-) -> None:
-    prefix = f"{output}/{RESULT_PREFIX}"
+def _write(predictions: beam.PCollection, num_steps: int, folder: str, output_format: str) -> None:
+    prefix = f"{folder}/{RESULT_PREFIX}"
     counted = predictions | "Count" >> beam.Map(_counted)
     if output_format == COCO:
         (
             counted
             | "As COCO" >> beam.FlatMap(coco_json.to_lines).with_output_types(str)
-            | "Write lines" >> beam.io.WriteToText(f"{output}/{COCO_PREFIX}", ".jsonl", skip_if_empty=True)
+            | "Write lines" >> beam.io.WriteToText(f"{folder}/{COCO_PREFIX}", ".jsonl", skip_if_empty=True)
         )
         return
     if output_format == "tfrecord":
