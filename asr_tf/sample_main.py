@@ -39,6 +39,12 @@ flags.DEFINE_integer(
     lower_bound=0,
     flag_values=_FLAGS,
 )
+flags.DEFINE_bool(
+    "obey",
+    False,
+    "Draw scenes that break one of the model's rules again, 100 times at most; what is written breaks none.",
+    flag_values=_FLAGS,
+)
 flags.DEFINE_enum(
     "format",
     None,
@@ -85,8 +91,9 @@ def _main() -> None:
     target = RunFolder(_FLAGS.output or samples)
     target.check_writable()
     model, _ = restore_model(folder.path)
-    if not model.finds_objects and (_FLAGS.format or _FLAGS.num_objects is not None):
-        flag = "--format" if _FLAGS.format else "--num_objects"
+    needed = {"--format": _FLAGS.format, "--num_objects": _FLAGS.num_objects is not None, "--obey": _FLAGS.obey}
+    if not model.finds_objects and any(needed.values()):
+        flag = next(flag for flag, is_given in needed.items() if is_given)
         raise ValueError(
             f"{flag} needs a model of objects; {folder.path} holds a plain autoencoder: leave the flag out."
         )
@@ -106,11 +113,13 @@ def _write_samples(model: Any, target: pathlib.Path) -> None:
     from asr_tf.runs.files import replacing
 
     options = {} if _FLAGS.num_objects is None else {"num_objects": _FLAGS.num_objects}
+    options |= {"obey": True} if _FLAGS.obey else {}
     chunks = []
     for start in range(0, _FLAGS.num_samples, _CHUNK):
         size = min(_CHUNK, _FLAGS.num_samples - start)
         scenes = model.sample(size, seed=(_FLAGS.seed, start), **options)
         chunks.append({name: keras.ops.convert_to_numpy(value) for name, value in scenes.items()})
+    rates = [chunk.pop("acceptance_rate") for chunk in chunks] if _FLAGS.obey else []
     drawn = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
     shown = {name: values[:_MOST_IN_PICTURE] for name, values in drawn.items()}
     picture = tiles.draw_boxes_grid(shown["images"], shown.get("boxes"), shown.get("count"))
@@ -122,6 +131,9 @@ def _write_samples(model: Any, target: pathlib.Path) -> None:
         np.savez_compressed(file, **kept)
     numbers = np.bincount(drawn["count"]).tolist() if model.finds_objects else []
     print(f"{len(drawn['images'])} scenes{_shares(numbers)}.")
+    if rates:
+        draws = sum(len(chunk["images"]) / rate for chunk, rate in zip(chunks, rates, strict=True))
+        print(f"None breaks a rule: {len(drawn['images']) / draws:.1%} of {draws:.0f} scenes drawn obeyed.")
     print(f"Picture: {target / 'samples.png'}")
     print(f"Arrays: {target / 'samples.npz'}")
 
@@ -131,7 +143,7 @@ def _write_dataset(model: Any, config: str, target: pathlib.Path) -> None:
     from asr_tf.labelled.sampling import sample_dataset
 
     asked = _FLAGS.format, _FLAGS.num_samples, _FLAGS.seed, _FLAGS.num_objects
-    tally = sample_dataset(model, target, *asked, config, _FLAGS.least_share)
+    tally = sample_dataset(model, target, *asked, config, _FLAGS.least_share, _FLAGS.obey)
     print(f"{tally.scenes} scenes{_shares(tally.scenes_with)}, {tally.objects} labelled objects.")
     if tally.left_out:
         print(f"{tally.left_out} more objects can't be seen: they are counted, but not labelled.")

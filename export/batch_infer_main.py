@@ -31,9 +31,9 @@ flags.DEFINE_integer(
 flags.DEFINE_multi_string(
     "input",
     None,
-    "Files or patterns, several of them separated by |; a file of that very name comes first. PNG images, NPY arrays of "
-    "one image or many, TFRecords of tf.train.Example with a feature 'image', grey or RGB as the model's signature says; "
-    "needed.",
+    "Files or patterns, several of them separated by |; a file of that very name comes first. PNG images, NPY arrays "
+    "of one image or many, TFRecords of tf.train.Example with a feature 'image', grey or RGB as the model's signature "
+    "says; needed.",
     flag_values=_FLAGS,
 )
 flags.DEFINE_string("output", None, "Folder for the results, created if missing; needed.", flag_values=_FLAGS)

@@ -64,7 +64,10 @@ def test_there_are_36_cells_of_files_that_exist():
     [
         ("asr/sprites/count14", "--cell='asr/sprites/count14': of sprites there is only count13."),
         ("asr/mnist", "--cell must be MODEL/DATA/SETTING, such as asr/mnist/count13, got 'asr/mnist'."),
-        ("asr/minst/count13", "data 'minst' is unknown; choose one of mnist, dsprites, sprites."),
+        (
+            "asr/minst/count13",
+            "--cell='asr/minst/count13': data 'minst' is unknown; choose one of mnist, dsprites, sprites.",
+        ),
     ],
 )
 def test_cells_that_do_not_exist(name, message):

@@ -27,6 +27,7 @@ def sample_dataset(
     num_objects: int | None = None,
     config: str = "",
     least_share: float = LEAST_SHARE,
+    obey: bool = False,
 ) -> Tally:
     """Writes scenes from the prior as a labelled data set, or goes on where an earlier call ended.
 
@@ -39,12 +40,14 @@ def sample_dataset(
         num_objects: in every scene, 0 to T; None draws the count too.
         config: text that stands for the model's settings; with its weights it tells one model from another.
         least_share: of a pixel, from which on it belongs to an object's mask, from 0.01 to 1.
+        obey: whether scenes that break one of the model's rules are drawn again.
 
     Returns:
         What the scenes hold.
 
     Raises:
-        ValueError: an argument is out of range, pycocotools is missing, or something else lies in the folder.
+        ValueError: an argument is out of range, pycocotools is missing, something else lies in the folder, or scenes
+            still break a rule after the last try.
         OSError: the folder can't be written; what is whole stays.
     """
     kind = FORMATS[check_choice("format", name, FORMATS)]
@@ -55,14 +58,15 @@ def sample_dataset(
 
     def draw(start: int, number: int) -> LabelledScenes:
         objects = -1 if num_objects is None else num_objects
-        drawn = model.sample(number, seed=(seed, start), num_objects=objects, with_masks=True)
+        options = {"obey": True} if obey else {}
+        drawn = model.sample(number, seed=(seed, start), num_objects=objects, with_masks=True, **options)
         return label(drawn, start + 1, least_share)
 
     digest = hashlib.sha256(config.encode())
     for weight in model.weights:
         digest.update(np.asarray(weight).tobytes())
     settings = {"format": name, "num_samples": num_samples, "seed": seed, "num_objects": num_objects}
-    settings["least_share"] = least_share
+    settings |= {"least_share": least_share, "obey": True if obey else None}
     known = {name: str(value) for name, value in settings.items() if value is not None}
     known |= {"asr_tf": __version__, "the model": digest.hexdigest()[:16]}
     image_shape = (*model.canvas_size, model.channels)

@@ -64,7 +64,8 @@ def evaluate(
 
     Returns:
         The contents of the report, see `measure`, and on top of that `split`, `train_seconds`, `train_steps`,
-        `data_set`, `model`, `seeds`, `versions`, `machine` and `evaluate_seconds`.
+        `weights_of_step` (from which step the weights are), `data_set`, `model`, `seeds`, `versions`, `machine` and
+        `evaluate_seconds`.
 
     Raises:
         ValueError: the folder holds no run that can be read, the images aren't those that the run began with, or an
@@ -129,15 +130,16 @@ def _evaluate(
         num_likelihood_images=num_likelihood_images,
         seed=seed,
     )
-    # Of the checkpoint that was read: where the newest is damaged, run.json is ahead of it.
+    # The result may be of an earlier step than the last.
     steps = int(keras.ops.convert_to_numpy(model.step))
     history = folder.read_metrics()
     _draw_figures(figures, model, scenes, report, outputs, history)
     report.update(
         {
             "split": split,
-            "train_seconds": info["train_seconds"] if steps == info["steps"] else None,
-            "train_steps": steps,
+            "train_seconds": info["train_seconds"],
+            "train_steps": info["steps"],
+            "weights_of_step": steps,
             "data_set": data_set,
             "model": model.description(),
             "seeds": {"train": info["seed"], "evaluate": seed},

@@ -1,9 +1,9 @@
 """Decoding: from the bytes of PNG and NPY files and of TFRecords to images of the model's shape, or a reason why not.
 
 Contract: a reason says what was wrong and what would be right; no bytes raise anything but `Unreadable`, which carries
-one.  What can be read at all is settled in `asr_tf.data.png` and `asr_tf.data.image_files`, for training too; here it is
-held against the model.  Images of bytes stay uint8.  The number of channels C is the model's: no image is turned from
-grey to RGB or back.
+one.  What can be read at all is settled in `asr_tf.data.png` and `asr_tf.data.image_files`, for training too; here it
+is held against the model.  Images of bytes stay uint8.  The number of channels C is the model's: no image is turned
+from grey to RGB or back.
 """
 
 from __future__ import annotations
