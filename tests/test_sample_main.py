@@ -97,6 +97,49 @@ def test_a_data_set_holds_what_the_model_draws(tiny_run, tmp_path, small_shards,
     assert (f"{hidden} more objects can't be seen: they are counted, but not labelled.\n" in output) == (hidden > 0)
 
 
+@pytest.fixture
+def ruled_run(tiny_run, tmp_path):
+    """The tiny run with a rule about counts."""
+    folder = shutil.copytree(tiny_run, tmp_path / "ruled")
+    with (folder / "config.gin").open("a") as config:
+        config.write("ASRModel.constraints = [@CountInSet()]\nCountInSet.counts = (0, 2)\nCountInSet.strength = 1.0\n")
+    return folder
+
+
+def test_samples_obey_if_asked(ruled_run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sample_main, "_CHUNK", 20)
+    arguments = [f"--workdir={ruled_run}", "--num_samples=50", "--seed=3"]
+    for flag in ("--noobey", "--obey"):
+        sample(*arguments, flag, f"--output={tmp_path}/{flag}")
+    plain, obeying = (np.load(tmp_path / flag / "samples.npz") for flag in ("--noobey", "--obey"))
+    assert set(plain) == set(obeying) == {"images", "counts", "boxes"}
+    obeys = np.isin(plain["counts"], (0, 2))
+    assert 0 < obeys.sum() < 50 and np.isin(obeying["counts"], (0, 2)).all()
+    np.testing.assert_array_equal(obeying["images"][obeys], plain["images"][obeys])
+    model, _ = restore_model(ruled_run)
+    sizes = {0: 20, 20: 20, 40: 10}
+    rates = [model.sample(n, (3, start), obey=True)["acceptance_rate"].numpy() for start, n in sizes.items()]
+    draws = sum(n / rate for n, rate in zip(sizes.values(), rates, strict=True))
+    assert f"None breaks a rule: {50 / draws:.1%} of {draws:.0f} scenes drawn obeyed." in capsys.readouterr().out
+
+
+def test_a_data_set_obeys_if_asked(ruled_run, tmp_path, small_shards, monkeypatch, capfd):
+    arguments = [f"--workdir={ruled_run}", "--num_samples=22", "--format=coco", f"--output={tmp_path}/a"]
+    sample(*arguments, "--obey")
+    data = COCO(str(tmp_path / "a" / "annotations.json"))
+    counts = [image["count"] for image in data.imgs.values()]
+    assert len(counts) == 22 and set(counts) == {0, 2}
+    assert command(monkeypatch, *arguments) == 1
+    assert "obey is True there and not set now" in capfd.readouterr().err
+
+
+def test_scenes_that_can_not_obey_are_told(ruled_run, monkeypatch, capfd):
+    for options in ([], ["--format=coco"]):
+        assert command(monkeypatch, f"--workdir={ruled_run}", "--obey", "--num_objects=1", *options) == 1
+        (line,) = capfd.readouterr().err.splitlines()
+        assert line.startswith("asr_sample: error: 64 of 64 scenes still break a rule after 100 tries each: of all dra")
+
+
 def test_the_same_command_goes_on_to_the_same_bytes(tiny_run, tmp_path, small_shards, monkeypatch):
     arguments = [f"--workdir={tiny_run}", "--num_samples=22", "--format=yolo", "--num_objects=2"]
     sample(*arguments, f"--output={tmp_path}/once")
@@ -158,7 +201,7 @@ def test_wrong_flags_are_told_on_one_line(tiny_run, tmp_path, monkeypatch, capfd
     assert message in line
 
 
-@pytest.mark.parametrize("flag", ["--format=coco", "--num_objects=1"])
+@pytest.mark.parametrize("flag", ["--format=coco", "--num_objects=1", "--obey"])
 def test_a_plain_autoencoder_has_no_objects(workdir, monkeypatch, capfd, flag):
     monkeypatch.setattr(testing_model.TinyModel, "finds_objects", False)
     assert command(monkeypatch, f"--workdir={workdir}", flag) == 1

@@ -79,8 +79,8 @@ class Constraint(Part, abc.ABC):
             TypeError: a number isn't one.
         """
         label = type(self).__name__
-        given = {"tolerance": tolerance, "broken_share": broken_share, "strength": strength}
-        given = {key: _checked_number(f"{label}.{key}", x) for key, x in given.items() if x is not None}
+        numbers = {"tolerance": tolerance, "broken_share": broken_share, "strength": strength}
+        given = {key: _checked_number(f"{label}.{key}", x) for key, x in numbers.items() if x is not None}
         if len(given) > 1:
             names = " and ".join(f"{label}.{key}" for key in given)
             raise ValueError(f"{names} are both given: give one of tolerance, broken_share and strength.")

@@ -19,6 +19,7 @@ from asr_tf import checks
 from asr_tf.constraints import Constraint, CountInSet, SceneStatistics
 from asr_tf.data import Scenes
 from asr_tf.evaluation import calibration, metrics, score
+from asr_tf.evaluation.rules import rules_report
 
 __all__ = ["measure", "validation_metrics"]
 
@@ -69,6 +70,7 @@ def measure(
         * `num_samples`; `sample_counts`, how many sampled scenes have 0, 1, ... objects;
           `broken_rules`, by rule the `fraction` and `number` of scenes; with a `CountInSet` among
           the rules `samples_with_allowed_count`, a fraction;
+        * `rules`, by rule, see `rules_report`;
         * `log_likelihood_nats` an image, a mean over `log_likelihood_images` images with
           `log_likelihood_particles` particles, and its `log_likelihood_standard_error_nats`.
 
@@ -91,6 +93,9 @@ def measure(
         **_inference_report(model, scenes, inferred),
         **_sample_report(model, sampled, rules),
     }
+    if model.finds_objects and rules:
+        batches = _batches(scenes.images, batch_size)
+        report["rules"] = rules_report(model, batches, sampled["count"], sampled["boxes"], rules, seed)
     if num_likelihood_images:
         images = scenes.images[:num_likelihood_images]
         report |= _likelihood_report(model, images, num_particles, batch_size, seed)

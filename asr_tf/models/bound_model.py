@@ -165,9 +165,9 @@ class BoundModel(keras.Model, metaclass=abc.ABCMeta):
             algorithm: of the random generator, see `tf.random.Algorithm`.
         """
 
-    def prior_scenes(self) -> PriorScenes | None:
-        """The scenes that the prior draws, for rules that are asked of them; None where there are none."""
-        return None
+    def prior_scenes(self) -> PriorScenes:
+        """The scenes that the prior draws, for rules that are asked of them."""
+        raise ValueError(f"{type(self).__name__} draws no scenes that rules could be asked of.")
 
     def objective(self, images: Any, seed: Any) -> Any:
         """The exact bound's terms, with one sample of the continuous latents.
@@ -206,11 +206,12 @@ class BoundModel(keras.Model, metaclass=abc.ABCMeta):
             noise = self.draw_noise(number, noise_seed, algorithm)
         terms, statistics = self.score(images, noise, other_seed, training)
         means = [tf.reduce_mean(term) for term in terms if term is not None]
-        loss, measured = tf.add_n(means), []
+        loss = tf.add_n(means)
+        measured: list[tf.Tensor] = []
         if statistics is not None:
             rules_seed = other_seed + tf.constant([0, 1])
             of_rules, penalties, measured = self.rule_terms.terms(
-                statistics, self.prior_scenes(), number, rules_seed, training
+                statistics, self.prior_scenes, number, rules_seed, training
             )
             loss += of_rules
             means += penalties

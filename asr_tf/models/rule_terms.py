@@ -144,7 +144,12 @@ class RuleTerms:
         return [next(found) if demand.has_multiplier else demand.rule.strength for demand in self.asked]
 
     def terms(
-        self, statistics: SceneStatistics, scenes: PriorScenes | None, number: Any, seed: tf.Tensor, training: bool
+        self,
+        statistics: SceneStatistics,
+        prior_scenes: Callable[[], PriorScenes],
+        number: Any,
+        seed: tf.Tensor,
+        training: bool,
     ) -> tuple[tf.Tensor, list[tf.Tensor], list[tf.Tensor]]:
         """What the rules add to the loss, and what that is made of.
 
@@ -153,7 +158,7 @@ class RuleTerms:
 
         Args:
             statistics: of the posterior.
-            scenes: of the prior.
+            prior_scenes: gives the scenes of the prior.
             number: int32 [], how many scenes to draw.
             seed: int32 [2], of these.
             training: whether gradients are asked for.
@@ -168,16 +173,14 @@ class RuleTerms:
         for i, demand in enumerate(self.asked):
             if not demand.on_samples:
                 pairs[i] = demand.of_statistics(statistics)
-            elif scenes is None:
-                raise ValueError(f"{demand.label}: the model draws no scenes that a rule could be asked of.")
             elif demand.without_sampling:
-                pairs[i] = demand.of_drawn_counts(scenes.count_log_probs())
+                pairs[i] = demand.of_drawn_counts(prior_scenes().count_log_probs())
             else:
                 drawing.append(i)
         total = sum((factors[i] * tf.reduce_mean(penalty) for i, (penalty, _) in pairs.items()), tf.constant(0.0))
         if drawing:
             given = [(self.asked[i], factors[i]) for i in drawing]
-            weighted, drawn = _drawn_terms(given, scenes, number, seed, training)
+            weighted, drawn = _drawn_terms(given, prior_scenes(), number, seed, training)
             total += weighted
             pairs |= dict(zip(drawing, drawn, strict=True))
         means = [tuple(map(tf.reduce_mean, pairs[i])) for i in range(len(self.asked))]

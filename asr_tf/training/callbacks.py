@@ -20,6 +20,7 @@ import tensorflow as tf
 import tqdm
 
 from asr_tf.runs.run_folder import Checkpoints, RunFolder
+from asr_tf.training.rules import rules_summary
 from asr_tf.training.schedule import LearningRate, TrainingBudget
 
 __all__ = [
@@ -343,7 +344,9 @@ class ProgressBar(keras.callbacks.Callback):
         """Writes a line where there is no bar."""
         if self._bar is None:
             percent = 100.0 * self._state.fraction
-            print(f"{percent:3.0f}%  {headline(self._state.report)}", file=self._stream, flush=True)
+            rules = rules_summary(self.model.rules_held())
+            line = ", ".join(part for part in (headline(self._state.report), rules) if part)
+            print(f"{percent:3.0f}%  {line}", file=self._stream, flush=True)
 
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
         """Closes the bar."""

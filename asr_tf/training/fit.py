@@ -29,6 +29,7 @@ from asr_tf.runs.run_folder import Checkpoints, RunFolder
 from asr_tf.training import callbacks
 from asr_tf.training.best import BestKeeper
 from asr_tf.training.collapse import CollapseGuard
+from asr_tf.training.rules import RuleWatcher
 from asr_tf.training.schedule import LearningRate, TrainingBudget
 from asr_tf.version import __version__
 
@@ -221,6 +222,7 @@ def train(
                     ),
                     *guard,
                     BestKeeper(state, result, model.rules_held),
+                    RuleWatcher(),
                     bar,
                     saver,
                 ],

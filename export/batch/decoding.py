@@ -19,7 +19,7 @@ from asr_tf.data import image_files
 from asr_tf.data.image_files import Unreadable
 from asr_tf.data.png import DECODING_ERRORS, Png, check_png, decode_png
 
-__all__ = ["decode_examples", "decode_pngs", "decode_records", "first_line", "read_npy"]
+__all__ = ["decode_examples", "decode_pngs", "decode_images", "first_line", "read_npy"]
 
 _FEATURE = "image"
 _FEATURES = {_FEATURE: tf.io.FixedLenFeature([], tf.string)}
@@ -30,7 +30,7 @@ Groups = list[tuple[list[int], np.ndarray]]
 """Images as (rows, array [n, H, W, C]) for each dtype, uint8 or float32."""
 
 
-def decode_records(encoded: Sequence[bytes], image_shape: tuple[int, int, int]) -> tuple[Groups, dict[int, str]]:
+def decode_images(encoded: Sequence[bytes], image_shape: tuple[int, int, int]) -> tuple[Groups, dict[int, str]]:
     """Decodes images as they may stand in TFRecords.
 
     Args:

@@ -37,7 +37,7 @@ _MARK = f"{_UNFINISHED}/job"
 _RESULTS = (f"{RESULT_PREFIX}-*", f"{REFUSED_PREFIX}-*")
 _EARLIER_PREFIX = "refused"  # what earlier versions called it
 # What Beam's sinks of earlier versions wrote to, and have left where they were killed.
-_LEFTOVERS = tuple(f"beam-temp-{prefix}*/**" for prefix in (RESULT_PREFIX, _EARLIER_PREFIX))
+_LEFTOVERS = tuple(f"beam-temp-{prefix}" for prefix in (RESULT_PREFIX, _EARLIER_PREFIX))
 # Beam and TensorFlow take paths with other characters for patterns.
 _PLAIN = re.compile(r"[^*?\[\]{}\\]*")
 
@@ -124,14 +124,17 @@ def _prepare(folder: str, output: str) -> None:
     """Removes what a killed job has left, marks a folder as unfinished; refuses one with results."""
     unfinished, mark = f"{folder}/{_UNFINISHED}", f"{folder}/{_MARK}"
     try:
-        is_done = FileSystems.exists(f"{folder}/{_SUCCESS}")
-        if is_done or not (FileSystems.exists(unfinished) or FileSystems.exists(mark)):
-            there = [f"{output}/{_SUCCESS}"] if is_done else _paths(folder, *_RESULTS, f"{_EARLIER_PREFIX}-*.jsonl")
-            if there:
-                name = there[0].rpartition("/")[2]
-                raise ValueError(f"--output {output!r} holds results already ({name}); give another folder.")
-        else:
+        if FileSystems.exists(f"{folder}/{_SUCCESS}"):
+            _remove(unfinished)
+            there = [_SUCCESS]
+        elif FileSystems.exists(unfinished) or FileSystems.exists(mark):
             print(f"{shown(output)}: removing what a job has left that didn't come to its end.", file=sys.stderr)
+            there = []
+        else:
+            there = _paths(folder, *_RESULTS, f"{_EARLIER_PREFIX}-*.jsonl")
+        if there:
+            name = there[0].rpartition("/")[2]
+            raise ValueError(f"--output {output!r} holds results already ({name}); give another folder.")
         _discard(folder)
         FileSystems.create(mark).close()
     except OSError as error:
@@ -144,8 +147,10 @@ def _publish(work: str, folder: str) -> None:
         paths = _paths(work, pattern)
         for path in paths:
             _sync(path)
-        if paths:
-            FileSystems.rename(paths, [f"{folder}/{path.rpartition('/')[2]}" for path in paths])
+        targets = [f"{folder}/{path.rpartition('/')[2]}" for path in paths]
+        at_once = FileSystems.get_chunk_size(folder)
+        for start in range(0, len(paths), at_once):
+            FileSystems.rename(paths[start : start + at_once], targets[start : start + at_once])
     _sync(folder)
     FileSystems.create(f"{folder}/{_SUCCESS}").close()
     _sync(folder)
@@ -156,8 +161,13 @@ def _discard(folder: str) -> None:
     results = _paths(folder, *_RESULTS)
     if results:
         FileSystems.delete(results)
-    for leftover in {path[: path.index("/", len(folder) + 1)] for path in _paths(folder, *_LEFTOVERS)}:
-        _remove(leftover)
+    if is_local(folder):
+        inside = os.listdir(folder)
+    else:
+        inside = [path.removeprefix(f"{folder}/").partition("/")[0] for path in _paths(folder, "beam-temp-*/**")]
+    for name in set(inside):
+        if name.startswith(_LEFTOVERS):
+            _remove(f"{folder}/{name}")
     _remove(f"{folder}/{_UNFINISHED}")
 
 

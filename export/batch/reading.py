@@ -214,7 +214,7 @@ def _decode_records(
 ) -> Iterator[Chunk | Refusal]:
     """Decodes records that follow one another in a file from the index `start` on."""
     encoded, without = decoding.decode_examples(serialized)
-    groups, faults = decoding.decode_records(encoded, image_shape)
+    groups, faults = decoding.decode_images(encoded, image_shape)
     yield from (Refusal(file, start + row, reason) for row, reason in (faults | without).items())
     for rows, images in groups:
         yield from _sound([file] * len(rows), np.array(rows) + start, images)

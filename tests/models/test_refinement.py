@@ -137,10 +137,10 @@ def test_numbers_go_back_where_they_are_worse():
 
     def objective(numbers, normal):
         """Better, worse by its penalty, not a number, equal."""
-        is_free = tf.cast(tf.reduce_any(numbers.presence_logits != 0.0), tf.float32)
-        noise = tf.reduce_sum(normal.shift)
-        nats = tf.fill([4], 10.0) + is_free * tf.constant([-3.0, -3.0, np.nan, 0.0])
-        return Regularized(nats + noise, tf.ones([4]) + is_free * tf.constant([1.0, 4.0, 0.0, 0.0]))
+        is_free = tf.reduce_any(numbers.presence_logits != 0.0)
+        nats = tf.where(is_free, tf.constant([7.0, 7.0, np.nan, 10.0]), 10.0)
+        penalties = tf.where(is_free, tf.constant([2.0, 5.0, 1.0, 1.0]), 1.0)
+        return Regularized(nats + tf.reduce_sum(normal.shift), penalties)
 
     kept, before, after = refinement.no_worse(objective, free, SPEC, SEED)
     draws = [LatentNoise.draw(1, SPEC, tf.random.fold_in(SEED, k), "philox") for k in range(8)]

@@ -173,13 +173,16 @@ def test_saver_saves_at_intervals_once_a_step_and_at_the_end():
 def test_progress_is_one_line_a_report_where_there_is_no_terminal():
     state, stream = make_state(num_steps=10), io.StringIO()
     bar = callbacks.ProgressBar(state, stream)
+    held = {"count_in_set": {"held": True}, "tight_windows": {"held": False}}
+    bar.set_model(types.SimpleNamespace(rules_held=lambda: held))
     bar.on_train_begin()
     state.step.assign(5)
     state.report = {"step": 5, "loss": 12.345, "val_mean_iou": 0.5, "images_per_second": 99.6, "skipped_steps": 0.0}
     bar.on_train_batch_end(0, {})
     bar.on_epoch_end(0)
     bar.on_train_end()
-    assert stream.getvalue() == " 50%  step 5, loss 12.3, IoU 0.500, 100 images/s\n"
+    line = " 50%  step 5, loss 12.3, IoU 0.500, 100 images/s, rules 1/2 held (not tight_windows)\n"
+    assert stream.getvalue() == line
 
 
 def test_progress_is_a_bar_on_a_terminal():
