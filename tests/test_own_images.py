@@ -23,11 +23,7 @@ def _write_images(folder, images):
 
 @pytest.mark.slow
 def test_digits_as_png_files_with_known_counts(tmp_path):
-    """Scenes of one or three digits; the scene file is the one for own images, and only counts are given.
-
-    Counts are right with every seed, while the IoU differs after so few steps: 0.806, 0.822, 0.771 with seeds 0 to 2,
-    and 0.671 with seed 0 and the XLA flag of the tests, which rounds otherwise.
-    """
+    """Scenes of one or three digits; the scene file is the one for own images, and nothing but the counts is given."""
     manual_dir = testing_data.mnist_dir()
     data = {"data_dir": tmp_path / "tfds", "manual_dir": manual_dir}
     train, validation, test = (
@@ -43,8 +39,7 @@ def test_digits_as_png_files_with_known_counts(tmp_path):
         ["models/asr.gin", "scenes/image_folder.gin"],
         [
             f"data.path = '{tmp_path / 'images'}'",
-            "CountInSet.counts = (1, 3)",
-            "AggregateCount.counts = (1, 3)",
+            "COUNTS = (1, 3)",
             "train.num_steps = 3_000",
         ],
     )
@@ -53,4 +48,4 @@ def test_digits_as_png_files_with_known_counts(tmp_path):
     model, _ = run_folder.restore_model(tmp_path / "run")
     found = {name: np.asarray(value) for name, value in model.infer(test.images).items()}
     assert metrics.count_accuracy(found["count"], test.counts) >= 0.99
-    assert metrics.mean_iou(found["boxes"], found["count"], test.boxes, test.counts) >= 0.65
+    assert metrics.mean_iou(found["boxes"], found["count"], test.boxes, test.counts) >= 0.85

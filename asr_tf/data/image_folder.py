@@ -184,8 +184,9 @@ def _check_like(first_file: pathlib.Path, first: np.ndarray, file: pathlib.Path,
 def _tell(folder: pathlib.Path, images: np.ndarray, num_files: int, not_read: str) -> None:
     """Tells on stderr what was found in a folder: images [N, H, W, C] of some files."""
     num_images, height, width, channels = images.shape
+    plural = "" if num_images == 1 else "s"
     files = "1 file" if num_files == 1 else f"{num_files} files"
-    found = f"{num_images} {checks.CHANNELS[channels]} images of {height} x {width} px in {files}"
+    found = f"{num_images} {checks.CHANNELS[channels]} image{plural} of {height} x {width} px in {files}"
     beside = f"; left out: {not_read} (only *.png and *.npy in the folder itself are read)" if not_read else ""
     print(f"Image folder {shown(folder)}: {found}{beside}.", file=sys.stderr)
     ground = np.median(images[:: max(1, num_images // _MOST_LOOKED_AT)])

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 import http
 import ipaddress
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,15 +26,13 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 __all__ = ["ConnectionLimits", "GuardedProtocol", "peer_of"]
 
 # After the last word to a peer, how long it is listened to.
-_LINGER_S = 2.0
+_LINGER_S = 1.0
 # A peer must take its answer at this rate; so many looks in a row at which it didn't, and it is cut off.
-_LOOK_S = 2.0
+_LOOK_S = 1.0
 _SLOWEST_BYTES_PER_S = 16 * 1024
-_MOST_STALLS = 5
-# Requests that one connection may send ahead of its answers.
+_MOST_STALLS = 10
+# Requests that one connection may send ahead of their answers.
 _MOST_AHEAD = 8
-# Framing of a chunked body that is allowed for each of its bytes.
-_FRAMING_PER_BYTE = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +69,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._refusal = (400, "The request isn't HTTP/1.1")
         self._is_in_head = False
         self._head_bytes = 0  # of the request that comes in, as far as it is known
-        self._framing_bytes = 0  # of its body, less what may be
+        self._framing_bytes = 0  # since the last piece of its body
         self._late: asyncio.TimerHandle | None = None
         self._when_lost: set[Callable[[], None]] = set()
         self.peer = ""
@@ -134,7 +133,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._is_in_head or self.cycle is None or not self.cycle.more_body:
             self._framing_bytes = 0
         elif self._framing_bytes > self._limits.head_bytes:
-            self._refuse(400, "The request's chunks and trailers are longer than its body")
+            self._refuse(431, f"The body's trailers are over the limit of {self._limits.head_bytes} bytes")
         if self._late is None and (self.cycle is None or self.cycle.response_complete):
             self._await_head()  # bytes that began no request
 
@@ -144,6 +143,11 @@ class GuardedProtocol(HttpToolsProtocol):
         self.scope["extensions"] = {"asr_serve.watched": self.watched}  # type: ignore[typeddict-item]
         self._is_in_head, self._head_bytes = True, 0
         self._await_head()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Takes a header; what comes behind a chunked body is dropped."""
+        if self._is_in_head:
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """Hands the request to the application, if its head is within the limit."""
@@ -160,16 +164,15 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """Takes a piece of the body."""
-        self._framing_bytes -= (1 + _FRAMING_PER_BYTE) * len(body)
+        self._framing_bytes = 0
         super().on_body(body)
 
     def on_response_complete(self) -> None:
         """Waits for the next request, or for the end of one that was answered before it was whole."""
         self.since = self.loop.time()
-        unread = self.cycle.more_body
         super().on_response_complete()
-        if unread and not self.transport.is_closing():
-            self.transport.close()
+        if self.cycle.response_complete and self.cycle.more_body:
+            self._await_head()
 
     def send_400_response(self, msg: str) -> None:
         """Says what is wrong with a request that can't be read."""
@@ -180,12 +183,13 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _make_room(self) -> bool:
         """Closes the connection that asks nothing for the longest time, of the peer that holds most of them."""
-        idle = [other for other in self.connections if other is not self and other.gives_way]  # type: ignore[union-attr]
+        everyone: Iterable[Any] = self.connections
+        idle = [other for other in everyone if other is not self and other.gives_way and not other.transport.is_gone]
         if not idle:
             return False
-        held = Counter(other.peer for other in idle)  # type: ignore[union-attr]
-        last = min(idle, key=lambda other: (-held[other.peer], other.since))  # type: ignore[union-attr]
-        last.transport.abort()  # type: ignore[union-attr]
+        held = Counter(other.peer for other in idle)
+        last = min(idle, key=lambda other: (not other.transport.is_closing(), -held[other.peer], other.since))
+        last.transport.abort()
         return True
 
     def _await_head(self) -> None:
@@ -211,6 +215,10 @@ class GuardedProtocol(HttpToolsProtocol):
     def _refuse(self, status: int, message: str) -> None:
         """Answers without the application, and closes."""
         self._count_refusal(status)
+        is_begun = self.cycle is not None and not self.cycle.response_complete
+        if is_begun and self.cycle.response_started:  # a second head within an answer would be taken for its body
+            self.transport.abort()
+            return
         body = orjson.dumps({"error": message})
         head = (
             f"HTTP/1.1 {status} {http.HTTPStatus(status).phrase}\r\ncontent-type: application/json\r\n"
@@ -218,7 +226,7 @@ class GuardedProtocol(HttpToolsProtocol):
         )
         self.transport.write(head.encode() + body)
         self.transport.close()
-        if self.cycle is not None and not self.cycle.response_complete:
+        if is_begun:
             self.cycle.disconnected = True  # whoever reads this request, or answers it, is done
             self.cycle.message_event.set()
 
@@ -238,6 +246,11 @@ class _Lingering:
         self._written = 0
         self._taken = 0
         self._stalls = 0
+        self._linger_until = 0.0
+
+    @property
+    def is_gone(self) -> bool:
+        return self._transport.is_closing()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
@@ -254,6 +267,7 @@ class _Lingering:
         if self.is_closing():
             return
         self._is_ending = True
+        self._linger_until = self._loop.time() + _LINGER_S
         if not self._transport.can_write_eof():
             self._transport.close()
             return
@@ -280,13 +294,14 @@ class _Lingering:
         self._taken = taken
         if left and self._stalls >= _MOST_STALLS:
             self._transport.abort()
-        elif left:
+        elif left or self._loop.time() < self._linger_until:
             self._is_watched = True
             self._loop.call_later(_LOOK_S, self._look)
         elif self._is_ending:
             self._transport.close()
 
 
+@functools.lru_cache(maxsize=4096)
 def peer_of(host: str) -> str:
     """Who shares a budget: a host, or a network of IPv6, of which one host has all addresses.
 

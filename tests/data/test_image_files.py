@@ -92,7 +92,7 @@ def test_files_that_are_none(tmp_path):
             image_files.read_bytes(tmp_path / name)
 
 
-@pytest.mark.parametrize("name", ["._x.png", ".DS_Store", "Thumbs.db", "thumbs.db", "desktop.ini", "__MACOSX", "@eaDir"])
+@pytest.mark.parametrize("name", ["._x.png", ".DS_Store", "Thumbs.db", "thumbs.db", "desktop.ini", "__MACOSX"])
 def test_clutter(name):
     assert image_files.is_clutter(name)
 
