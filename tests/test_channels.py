@@ -24,11 +24,12 @@ from asr_tf.serving.client import Client
 CANVAS = (24, 28)
 RGB = (*CANVAS, 3)
 BINDINGS = (
-    "CountInSet.counts = (1, 2)",
-    "AggregateCount.counts = (1, 2)",
+    "COUNTS = (1, 2)",
+    "SIDES_PX = (6, 12)",
     "ASRModel.num_steps = 3",
     "ASRModel.glimpse_size = 6",
     "ASRModel.what_size = 4",
+    "ASRModel.recognition = @LSTMRecognition()",
     "LSTMRecognition.rnn_units = 8",
     "LSTMRecognition.head_units = 6",
     "LSTMRecognition.encoder_units = (10,)",
@@ -48,8 +49,8 @@ def numpy(outputs):
 
 
 def close(answers, wanted):
-    """The same counts, and the same boxes and images within the last digits."""
-    assert set(answers) == set(wanted)
+    """The same counts, and the same boxes and images within the last digits; an export says more of samples."""
+    assert set(answers) - {"acceptance_rate", "obeys"} == set(wanted)
     np.testing.assert_array_equal(answers["count"], wanted["count"])
     for name, value in wanted.items():
         np.testing.assert_allclose(answers[name], value, atol=2e-5, err_msg=name)
@@ -72,7 +73,7 @@ def trained(tmp_path_factory):
     assert (info["channels"], info["canvas_size"]) == (3, [*CANVAS])
     last = model.recognition.presence_output
     last.kernel.assign(200.0 * last.kernel)  # four steps teach nothing: counts shall differ between images all the same
-    Checkpoints(run.checkpoints, model=model).save(info["steps"])
+    Checkpoints(run.result, 1, model=model).save(info["steps"])
     found = numpy(model.infer(images))
     assert len(set(found["count"])) > 1
     return types.SimpleNamespace(

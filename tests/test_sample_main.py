@@ -5,11 +5,13 @@ import sys
 
 import numpy as np
 import pytest
+import testing_export
 import testing_model
 from pycocotools.coco import COCO
 from testing_labelled import contents
 
 from asr_tf import sample_main
+from asr_tf.constraints import CountInSet
 from asr_tf.labelled import shards
 from asr_tf.labelled.formats import FORMATS
 from asr_tf.runs import configuration, run_folder
@@ -53,8 +55,8 @@ def test_the_same_seed_draws_the_same_scenes(workdir, tmp_path, monkeypatch):
 
 
 def test_a_folder_without_a_checkpoint_is_told(workdir):
-    for path in (workdir / "checkpoints").iterdir():
-        path.unlink()
+    shutil.rmtree(workdir / "checkpoints")
+    (workdir / "checkpoints").mkdir()
     with pytest.raises(RunFolderError, match="holds no checkpoint yet"):
         sample(f"--workdir={workdir}")
 
@@ -98,12 +100,10 @@ def test_a_data_set_holds_what_the_model_draws(tiny_run, tmp_path, small_shards,
 
 
 @pytest.fixture
-def ruled_run(tiny_run, tmp_path):
-    """The tiny run with a rule about counts."""
-    folder = shutil.copytree(tiny_run, tmp_path / "ruled")
-    with (folder / "config.gin").open("a") as config:
-        config.write("ASRModel.constraints = [@CountInSet()]\nCountInSet.counts = (0, 2)\nCountInSet.strength = 1.0\n")
-    return folder
+def ruled_run(tmp_path):
+    """A tiny run with a rule about counts."""
+    rules = "ASRModel.constraints = [@CountInSet()]\nCountInSet.counts = (0, 2)\n"
+    return testing_export.write_run(tmp_path / "ruled", constraints=[CountInSet((0, 2))], rules=rules)
 
 
 def test_samples_obey_if_asked(ruled_run, tmp_path, monkeypatch, capsys):

@@ -45,19 +45,19 @@ def tiny_model(**settings) -> ASRModel:
     return model
 
 
-def write_run(workdir: pathlib.Path, channels: int = 1) -> pathlib.Path:
-    """A work folder as `asr_train` leaves it, with weights that were never trained."""
+def write_run(workdir: pathlib.Path, channels: int = 1, constraints=(), rules: str = "") -> pathlib.Path:
+    """A work folder as `asr_train` leaves it, with weights that were never trained; `rules` are constraints in gin."""
     folder = RunFolder(workdir)
     folder.check_writable()
     lines = [f"ASRModel.{name} = {value!r}\n" for name, value in SETTINGS.items()]
     for role, (kind, settings) in PARTS.items():
         lines.append(f"ASRModel.{role} = @{kind.__name__}()\n")
         lines += [f"{kind.__name__}.{name} = {value!r}\n" for name, value in settings.items()]
-    folder.write_config("".join(lines), {"seed": 0})
+    folder.write_config("".join([*lines, rules]), {"seed": 0})
     info = {"canvas_size": CANVAS_SIZE, "channels": channels, "seed": 0, "train_seconds": 0.0, "train_steps": 0}
     info |= {"format": FORMAT, "sides_px": None}
     folder.write_info(info)
-    Checkpoints(folder.checkpoints, model=tiny_model(channels=channels)).save(0)
+    Checkpoints(folder.checkpoints, model=tiny_model(channels=channels, constraints=constraints)).save(0)
     return folder.path
 
 

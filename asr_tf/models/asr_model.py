@@ -64,6 +64,7 @@ class ASRModel(SceneAnswers):
 
     Attributes:
         counts: the numbers of objects that an image may hold; None where they aren't known.
+        sides_px: (low, high) of the objects' sides; None where they aren't known.
         spec: what all parts agree on.
         recognition, decoder, prior, background, composition, observation: the parts, see `asr_tf.networks.contracts`.
     """
@@ -132,6 +133,7 @@ class ASRModel(SceneAnswers):
         """
         super().__init__(name=name)
         self.canvas_size = check_canvas_size("ASRModel.canvas_size", canvas_size)
+        self.sides_px = sides_px
         self.counts = counts = None if counts is None else check_counts("ASRModel.counts", counts)
         if num_steps is None:
             num_steps = _MOST_OBJECTS if counts is None else max(1, *counts)
@@ -174,7 +176,7 @@ class ASRModel(SceneAnswers):
         """The arguments of the constructor as plain data; `keras.models.load_model` makes the model of them again."""
         spec = self.spec._asdict()
         spec |= {"scale_prior_loc": spec.pop("scale_loc"), "scale_prior_scale": spec.pop("scale_stddev")}
-        names = ("counts", "multiplier_scale", "estimator", "temperature", "clipnorm", "seed", "name")
+        names = ("counts", "sides_px", "multiplier_scale", "estimator", "temperature", "clipnorm", "seed", "name")
         own = {key: getattr(self, key) for key in names}
         roles = {role: parts.described(getattr(self, role)) for role in parts.PARTS}
         return spec | own | roles | {"constraints": [parts.described(rule) for rule in self.constraints]}

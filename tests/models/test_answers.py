@@ -5,7 +5,14 @@ import pytest
 import tensorflow as tf
 from testing_asr_model import images, tiny, vary_counts
 
-from asr_tf.constraints import AggregateCount, Constraint, CountInSet, InsideCanvas, TightWindows
+from asr_tf.constraints import (
+    AggregateCount,
+    Constraint,
+    CountInSet,
+    InsideCanvas,
+    SceneStatistics,
+    TightWindows,
+)
 from asr_tf.models import answers
 from asr_tf.networks.contracts import Background, LatentNoise
 from asr_tf.networks.conv_recognition import ConvRecognition
@@ -128,7 +135,7 @@ def test_rules_pull_by_their_factors():
     adaptive = tiny(exact_count=1, constraints=[FirstObjectLeft()])
     adaptive.rule_terms.weights.logs.assign(np.log([200.0], dtype=np.float32))
     adaptive.recognition.shift_output.bias.assign([0.3, 0.0, -3.0, -3.0])
-    np.testing.assert_allclose(adaptive.refine(batch, 20)["boxes"], refined["boxes"], atol=1e-4)
+    np.testing.assert_allclose(adaptive.refine(batch, 0)["penalties_nats_before"], before, rtol=1e-4)
 
 
 def test_an_image_is_refined_by_itself():
@@ -147,7 +154,8 @@ def test_many_images_go_in_parts_and_seeds_matter(monkeypatch):
     whole = model.refine(batch, 3)
     monkeypatch.setattr(answers, "_LARGEST_REFINED", 2)
     for name, value in model.refine(batch, 3).items():
-        np.testing.assert_allclose(value, whole[name], rtol=1e-5, atol=1e-4, err_msg=name)
+        atol = 1e-3 if name == "masks" else 1e-4
+        np.testing.assert_allclose(value, whole[name], rtol=1e-5, atol=atol, err_msg=name)
     other = model.refine(batch, 3, seed=(1, 0))
     assert np.abs(other["boxes"] - whole["boxes"]).max() > 1e-6
 
@@ -217,9 +225,20 @@ def test_counts_are_those_of_the_prior_that_obey():
 
 def test_rules_about_pixels_are_asked_too():
     """In a drawn scene, windows show what is drawn in them."""
-    model = tiny(constraints=[TightWindows(slack_px=1.3)])
-    found = model.sample(6, (0, 0), num_objects=1, obey=True, max_tries=2000)
-    assert np.all(found["obeys"]) and 0.0 < found["acceptance_rate"] < 1.0
+
+    def margins(model, scenes):
+        objects = model.decoder(scenes["z_what"][:, 0]).colour[:, tf.newaxis]
+        boxes = scenes["boxes"][:, :1]
+        return TightWindows().penalty(
+            SceneStatistics.of_finished(scenes["count"], boxes, (12, 14), objects=objects, glimpses=objects)
+        ).numpy()
+
+    plain = tiny(constraints=[TightWindows(strength=1.0)])
+    slack = np.median(margins(plain, plain.sample(60, (0, 0), num_objects=1)))
+    model = tiny(constraints=[TightWindows(slack_px=float(slack), strength=1.0)])
+    found = model.sample(60, (0, 0), num_objects=1, obey=True)
+    assert np.all(margins(model, found) <= slack + 1e-4)
+    np.testing.assert_allclose(found["acceptance_rate"], 0.5, atol=0.15)
 
 
 def test_a_call_says_that_it_can_not():

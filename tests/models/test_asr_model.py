@@ -451,7 +451,7 @@ def step(model, batch=None, optimizer=None, steps=1):
     [
         {"observation": GaussianPixels()},
         {"estimator": "concrete", "prior": "air"},
-        {"estimator": "concrete", "exact_count": 2},
+        {"estimator": "concrete", "exact_count": 3, "constraints": (CountInSet((3,)), TightWindows())},
         {"num_steps": 1, "constraints": (CountInSet((0, 1)),)},
         {"channels": 3, "second_look": 2.0, "learn_scale": True},
     ],
@@ -719,7 +719,8 @@ def test_the_summary_names_the_parts():
 
 
 def test_the_description_names_the_parts():
-    described = tiny(constraints=RULES, prior="air", exact_count=2).description()
+    rules = (CountInSet((1, 3)), TightWindows())
+    described = tiny(constraints=rules, prior="air", exact_count=3).description()
     assert described == {
         "kind": "scenes",
         "recognition": "LSTMRecognition",
@@ -730,8 +731,8 @@ def test_the_description_names_the_parts():
         "observation": "BernoulliPixels",
         "estimator": "enumerate",
         "num_steps": 3,
-        "exact_count": 2,
-        "constraints": [rule.name for rule in RULES],
+        "exact_count": 3,
+        "constraints": ["count_in_set", "tight_windows"],
     }
 
 

@@ -36,7 +36,7 @@ def run_module(module, *arguments, cwd=None):
                         "--data_dir", "--manual_dir"], ["--num_samples", "--verbosity", "--tfds"]),
         ("evaluate_main", ["--workdir", "--data_dir", "--manual_dir", "--split"], ["--seed", "--verbosity"]),
         ("sample_main", ["--workdir", "--num_samples", "--seed", "--num_objects", "--format", "--least_share",
-                         "--output"],
+                         "--[no]obey", "--output"],
          ["--gin_files", "--verbosity"]),
         ("score_main", ["--truth", "--found", "--output"], ["--workdir", "--verbosity"]),
     ],

@@ -114,7 +114,7 @@ def test_rules_that_nothing_uses_are_told():
 
 def test_defaults_as_gin_writes_them():
     configuration.parse([])
-    assert configuration.default_text("TightWindows.ramp_steps") == "(0, 0)"
+    assert configuration.default_text("TightWindows.slack_px") == "2.0"
     assert configuration.default_text("train.batch_size") == "64"
     assert configuration.default_text("evaluate.output_dir") in (None, "None")
     for name in ("CountInSet.counts", "train.nothing", "nothing.at_all", "RULES"):
@@ -145,7 +145,7 @@ def test_merged_config_holds_what_was_used_and_what_is_only_bound():
     text = configuration.merged_config()
     settings = configuration.parse_settings(text)
     assert settings["CountInSet.counts"] == "(1, 3)"
-    assert settings["CountInSet.strength"] == "10.0"  # a default, used
+    assert settings["CountInSet.strength"] == "None"  # a default, used
     assert settings["evaluate.rules"] == "%RULES"  # bound, not used
     assert settings["RULES"] == "[@CountInSet()]"
     configuration.parse([], [text])  # and it is gin

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from asr_tf.constraints import CountInSet
+from asr_tf.constraints import CountInSet, SceneStatistics
 from asr_tf.data import Scenes, training_fingerprint
 from asr_tf.evaluation import sheets
 from asr_tf.models.image_vae import ImageVAE
@@ -58,6 +58,16 @@ class _Model:
     def objective(self, images, seed):
         one = tf.ones(tf.shape(images)[0])
         return ObjectiveTerms(one, self.kl * one, one, one, one)
+
+    def draw_noise(self, batch_size, seed):
+        return tf.zeros([batch_size])
+
+    def score(self, images, noise, seed, training):
+        number = tf.shape(images)[0]
+        return None, SceneStatistics.of_finished(tf.ones([number], tf.int32), tf.zeros([number, 2, 4]), (8, 8))
+
+    def rules_held(self):
+        return {}
 
     def test_step(self, data):
         return {"loss": tf.constant(0.0)}
