@@ -235,20 +235,26 @@ class SceneAnswers(BoundModel):
         return scenes
 
     @fast.graph
-    def _sample(self, *asked: tf.Tensor) -> dict[str, tf.Tensor]:
-        return self._scenes(*asked, with_masks=False)[0]
+    def _sample(self, num_samples: tf.Tensor, seed: tf.Tensor, num_objects: tf.Tensor) -> dict[str, tf.Tensor]:
+        return self._scenes(num_samples, seed, num_objects, False)[0]
 
     @fast.graph
-    def _sample_with_masks(self, *asked: tf.Tensor) -> dict[str, tf.Tensor]:
-        return self._scenes(*asked, with_masks=True)[0]
+    def _sample_with_masks(
+        self, num_samples: tf.Tensor, seed: tf.Tensor, num_objects: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        return self._scenes(num_samples, seed, num_objects, True)[0]
 
     @fast.graph
-    def _sample_obeying(self, *asked: tf.Tensor) -> dict[str, tf.Tensor]:
-        return self._obeying_scenes(*asked, with_masks=False)
+    def _sample_obeying(
+        self, num_samples: tf.Tensor, seed: tf.Tensor, num_objects: tf.Tensor, max_tries: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        return self._obeying_scenes(num_samples, seed, num_objects, max_tries, False)
 
     @fast.graph
-    def _sample_obeying_with_masks(self, *asked: tf.Tensor) -> dict[str, tf.Tensor]:
-        return self._obeying_scenes(*asked, with_masks=True)
+    def _sample_obeying_with_masks(
+        self, num_samples: tf.Tensor, seed: tf.Tensor, num_objects: tf.Tensor, max_tries: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        return self._obeying_scenes(num_samples, seed, num_objects, max_tries, True)
 
     def _obeying_scenes(
         self, num_samples: tf.Tensor, seed: tf.Tensor, num_objects: tf.Tensor, max_tries: tf.Tensor, with_masks: bool
