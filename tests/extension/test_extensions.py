@@ -34,15 +34,13 @@ ROLES = {
     "poisson_prior": "prior",
 }
 SMALL = """
-CountInSet.counts = (1, 2)
-AggregateCount.counts = (1, 2)
-ASRModel.num_steps = 2
+COUNTS = (1, 2)
+SIDES_PX = (4, 6)
 ASRModel.glimpse_size = 6
 ASRModel.what_size = 4
-LSTMRecognition.rnn_units = 16
-LSTMRecognition.head_units = 8
-LSTMRecognition.encoder_units = (16,)
-LSTMRecognition.second_look = None
+ConvRecognition.filters = 8
+ConvRecognition.look_units = 8
+ConvRecognition.encoder_units = (16,)
 MLPDecoder.units = (16,)
 AutoregressivePrior.rnn_units = 8
 AutoregressivePrior.head_units = 8
@@ -117,7 +115,7 @@ def test_the_loss_falls(run):
 
 def test_the_run_comes_back(run):
     assert type(run.part).__module__ == run.name
-    assert int(run.model.step.numpy()) == 200
+    assert int(run.model.step.numpy()) in (40, 80, 120, 160, 200)  # the report with the best bound
     _, info = restore_model(run.workdir)
     assert info["module_folders"] == [str(HERE)]
     scenes = load_scenes("image_folder", "validation", path=run.workdir.parent)
