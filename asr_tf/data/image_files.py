@@ -13,6 +13,7 @@ import collections
 import io
 import os
 import pathlib
+import re
 import stat
 import struct
 from collections.abc import Iterable
@@ -25,6 +26,7 @@ __all__ = [
     "Unreadable",
     "check_file",
     "describe",
+    "first_line",
     "format_of",
     "is_clutter",
     "is_other_image",
@@ -33,6 +35,7 @@ __all__ = [
     "row_faults",
     "shown",
     "tally",
+    "utf8",
 ]
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -58,6 +61,8 @@ _OTHER_IMAGES = {
     *(".apng", ".avif", ".bmp", ".dib", ".exr", ".gif", ".heic", ".heif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg"),
     *(".jpg", ".jxl", ".npz", ".pbm", ".pgm", ".pnm", ".ppm", ".ras", ".svg", ".tga", ".tif", ".tiff", ".webp"),
 }
+# What TensorFlow's messages hold beside the message.
+_INTERNALS = re.compile(r"\{\{[^}]*\}\} ?|\s*\[Op:\w+\].*")
 _SIGNATURES = (
     (PNG_SIGNATURE, "a PNG image"),
     (b"\x93NUMPY", "an NPY array"),
@@ -83,6 +88,17 @@ def shown(path: str | os.PathLike) -> str:
     """A path for a message: on one line, with escapes for what can't be printed."""
     text = os.fspath(path)
     return text if text.isprintable() else repr(text)[1:-1]
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an exception's message without what is TensorFlow's own, or the exception's type."""
+    message = _INTERNALS.sub("", getattr(error, "message", None) or str(error))
+    return message.splitlines()[0].strip() if message.strip() else type(error).__name__
+
+
+def utf8(path: str) -> str:
+    """A path as text that can be written as UTF-8: the same, with escapes for bytes of names that are none."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def is_clutter(name: str) -> bool:

@@ -1,17 +1,21 @@
 """Data sets by name: builds a TFDS data set where it is missing and loads its splits into memory.
 
-Contract: nothing is downloaded.  Wrong names end in one line with the choices.
+Contract: nothing is downloaded.  Wrong names end in one line with the choices, and files that are damaged or missing in
+one with their folder and what helps.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import fcntl
 import importlib
 import io
 import os
 import pathlib
+import shutil
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import gin
@@ -19,6 +23,7 @@ import numpy as np
 
 from asr_tf import checks
 from asr_tf.data import splits
+from asr_tf.data.image_files import first_line, utf8
 from asr_tf.data.image_folder import ImageFolder
 from asr_tf.data.scenes import Scenes
 
@@ -32,6 +37,7 @@ _BUILDERS = {
     "multi_sprites": ("asr_tf.data.multi_sprites", "MultiSprites"),
 }
 _FOLDER = "image_folder"
+_ANEW = "move that folder away, and the data set is prepared anew"
 _BATCH = 1000
 
 
@@ -58,6 +64,7 @@ def load_scenes(
 
     Raises:
         ValueError: an unknown name, configuration or split, too few images, or files that are missing or broken.
+        OSError: the data set can't be written.
     """
     checks.check_choice("split", split, splits.SPLITS)
     return _open(name, data_dir, manual_dir, path).load(split, num_validation, with_masks)
@@ -132,6 +139,7 @@ class _PreparedSet:
 
     def _read(self, rows: str, with_masks: bool) -> Scenes:
         """Reads some rows, such as 'train[:100]'; masks that aren't asked for aren't decoded."""
+        import tensorflow as tf
         import tensorflow_datasets as tfds
 
         settings = self._builder.builder_config.settings
@@ -160,7 +168,11 @@ class _PreparedSet:
             padded_shapes={key: shape for key, (_, shape, _, _) in columns.items()},
             padding_values={key: absent for key, (_, _, absent, _) in columns.items()},
         )
-        batches = list(dataset.as_numpy_iterator())
+        try:
+            batches = list(dataset.as_numpy_iterator())
+        except tf.errors.OpError as error:
+            reason = first_line(error).rstrip(".")
+            raise ValueError(f"{self._builder.data_dir} is damaged ({reason}): {_ANEW}.") from error
         return Scenes(
             **{
                 name: np.concatenate([batch[key] for batch in batches]).astype(dtype, copy=False)
@@ -198,12 +210,20 @@ def _prepared_builder(
 ) -> Any:
     """Returns the TFDS builder of a data set that is prepared, now or before, see `load_scenes`."""
     import tensorflow_datasets as tfds
+    from google.protobuf import json_format
 
     module, class_name = _BUILDERS[builder_name]
     builder_class = getattr(importlib.import_module(module), class_name)
     checks.check_choice(f"configuration of {builder_name}", config, list(builder_class.builder_configs))
     data_dir, manual_dir = (None if path is None else os.path.expanduser(path) for path in (data_dir, manual_dir))
-    builder = builder_class(data_dir=data_dir, config=config)
+    if data_dir is not None and ("*" in data_dir or utf8(data_dir) != data_dir):
+        raise ValueError(f"data_dir={data_dir!r} must be UTF-8 and without *, for TFDS: give another --data_dir.")
+    try:
+        builder = builder_class(data_dir=data_dir, config=config)
+    except json_format.ParseError as error:
+        versions = os.path.join(data_dir or tfds.core.constants.DATA_DIR, builder_name, config)
+        reason = first_line(error).rstrip(".")
+        raise ValueError(f"a dataset_info.json in {versions} is damaged ({reason}): {_ANEW}.") from error
     download_config = tfds.download.DownloadConfig(
         manual_dir=manual_dir, compute_stats=tfds.download.ComputeStatsMode.SKIP
     )
@@ -217,6 +237,8 @@ def _prepared_builder(
                 file=sys.stderr,
             )
         return builder
+    if os.path.exists(builder.data_dir) and not builder.info.splits:
+        raise ValueError(f"{builder.data_dir} is no whole data set, it has no dataset_info.json: {_ANEW}.")
     # One line instead of TFDS's bars, several of which share a terminal badly.
     tfds.disable_progress_bar()
     folder = pathlib.Path(builder.data_dir)
@@ -224,11 +246,32 @@ def _prepared_builder(
     no_longer = f"; what is beside it isn't read any more: {', '.join(older)}" if older else ""
     print(f"Preparing {builder_name}/{config} in {folder} (once){no_longer}.", file=sys.stderr)
     try:
-        with contextlib.redirect_stdout(io.StringIO()):  # TFDS speaks of a download; there is none
+        with _swept(folder), contextlib.redirect_stdout(io.StringIO()):  # TFDS speaks of a download; there is none
             builder.download_and_prepare(download_config=download_config)
     except FileExistsError:
         # Another process has put it there meanwhile, as where two runs start at once.
         builder = builder_class(data_dir=data_dir, config=config)
         if not builder.is_prepared():
             raise
+    except OSError as error:
+        raise OSError(
+            f"{folder} cannot be written: {error.strerror or error}; give another folder (--data_dir)."
+        ) from error
     return builder
+
+
+@contextlib.contextmanager
+def _swept(folder: pathlib.Path) -> Iterator[None]:
+    """Removes what preparations of a data set have left where they were killed; no other may do so meanwhile."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder.parent, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # another process is preparing it, or there are no locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for leftover in folder.parent.glob(f"incomplete.*_{folder.name}"):
+                shutil.rmtree(leftover)
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(descriptor)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pathlib
 
 import numpy as np
+import tensorflow as tf
 import tensorflow_datasets as tfds
 
+from asr_tf.data.image_files import first_line
 from asr_tf.data.multi_object import MultiObjectBuilder, paper_configs
 from asr_tf.data.originals import Bank, find_mnist, read_mnist
 
@@ -38,6 +40,12 @@ def _read_prepared_mnist(data_dir: pathlib.Path, split: str) -> Bank | None:
     if not versions:
         return None
     builder = tfds.builder_from_directory(versions[-1].parent)
-    arrays = builder.as_dataset(split=split, batch_size=-1, shuffle_files=False)
+    try:
+        arrays = builder.as_dataset(split=split, batch_size=-1, shuffle_files=False)
+    except tf.errors.OpError as error:
+        raise ValueError(
+            f"{versions[-1].parent} is damaged ({first_line(error).rstrip('.')}): prepare TFDS's mnist anew, or give "
+            "the original files (--manual_dir)."
+        ) from error
     images = np.asarray(arrays["image"])[..., 0]
     return Bank(images, np.asarray(arrays["label"], np.int64))

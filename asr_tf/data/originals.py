@@ -18,6 +18,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from asr_tf.data.image_files import GZIP, describe, format_of
+
 __all__ = ["DSPRITES_NAMES", "Bank", "find_mnist", "read_dsprites", "read_mnist"]
 
 MNIST_STEMS = {"train": "train", "test": "t10k"}
@@ -39,15 +41,19 @@ class Bank(NamedTuple):
 
 
 def find_mnist(folder: pathlib.Path, split: str) -> tuple[pathlib.Path, pathlib.Path] | None:
-    """Returns the images and the labels file of a split, in `folder` or its subfolder mnist, plain or .gz; or None."""
-    stem = MNIST_STEMS[split]
+    """Returns the images and the labels file of a split, plain or .gz; or None.
+
+    Args:
+        folder: they are in it, in its subfolder mnist, or where torchvision puts them, in MNIST/raw; also with a dot
+            instead of the second hyphen, as some unpack them.
+        split: 'train' or 'test'.
+    """
+    places = [folder, folder / "mnist", folder / "MNIST" / "raw", folder / "raw"]
     found = []
     for kind in ("images-idx3-ubyte", "labels-idx1-ubyte"):
-        candidates = [
-            place / f"{stem}-{kind}{suffix}"
-            for place in (folder, folder / "mnist")
-            for suffix in ("", ".gz")
-        ]
+        spellings = (kind, kind.replace("-", ".", 1))
+        names = [f"{MNIST_STEMS[split]}-{spelling}{end}" for spelling in spellings for end in ("", ".gz")]
+        candidates = (place / name for place in places for name in names)
         found.append(next((path for path in candidates if path.is_file()), None))
     images, labels = found
     return (images, labels) if images and labels else None
@@ -61,12 +67,12 @@ def _read_idx(path: pathlib.Path) -> np.ndarray:
     """
     try:
         data = path.read_bytes()
-        if path.suffix == ".gz":
+        if path.suffix == ".gz" or format_of(data) == GZIP:
             data = gzip.decompress(data)
     except (OSError, EOFError, zlib.error) as error:
         raise ValueError(f"{path} cannot be read: {error}.") from error
     if len(data) < 4 or data[:3] != bytes([0, 0, _IDX_UINT8]):
-        raise ValueError(f"{path} is not an idx file of bytes (wrong first four bytes).")
+        raise ValueError(f"{path} is not an idx file of bytes, got {describe(data)}.")
     rank = data[3]
     start = 4 + 4 * rank
     shape = np.frombuffer(data[4:start], ">i4")

@@ -8,7 +8,6 @@ from grey to RGB or back.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -19,12 +18,10 @@ from asr_tf.data import image_files
 from asr_tf.data.image_files import Unreadable
 from asr_tf.data.png import DECODING_ERRORS, Png, check_png, decode_png
 
-__all__ = ["decode_examples", "decode_pngs", "decode_images", "first_line", "read_npy"]
+__all__ = ["decode_examples", "decode_images", "decode_pngs", "read_npy"]
 
 _FEATURE = "image"
 _FEATURES = {_FEATURE: tf.io.FixedLenFeature([], tf.string)}
-# What TensorFlow's messages hold beside the message.
-_INTERNALS = re.compile(r"\{\{[^}]*\}\} ?|\s*\[Op:\w+\].*")
 
 Groups = list[tuple[list[int], np.ndarray]]
 """Images as (rows, array [n, H, W, C]) for each dtype, uint8 or float32."""
@@ -177,9 +174,3 @@ def read_npy(data: bytes, image_shape: tuple[int, int, int]) -> np.ndarray:
     if not array.size:
         raise Unreadable(f"holds no image, got shape {list(array.shape)}")
     return array.reshape(-1, *image_shape)
-
-
-def first_line(error: Exception) -> str:
-    """The first line of an exception's message without what is TensorFlow's own, or the exception's type."""
-    message = _INTERNALS.sub("", getattr(error, "message", None) or str(error))
-    return message.splitlines()[0].strip() if message.strip() else type(error).__name__

@@ -20,7 +20,7 @@ from asr_tf.export.batch import output as output_folder
 from asr_tf.export.batch.chunks import ModelSpec
 from asr_tf.export.batch.model_handler import check_masks, inspect_model
 
-from asr_tf.data.image_files import shown
+from asr_tf.data.image_files import shown, utf8
 from asr_tf.export import artifact
 from asr_tf.labelled import coco
 
@@ -41,8 +41,11 @@ def find_model(export_dir: str, version: int | None = None) -> ModelSpec:
     Raises:
         ValueError: there is none, or it can't be used.
     """
-    if "://" not in export_dir:
-        return inspect_model(str(artifact.version_folder(export_dir, version).resolve()))
+    if matching.is_local(export_dir):
+        folder = str(artifact.version_folder(export_dir, version).resolve())
+        if utf8(folder) != folder:
+            raise ValueError(f"--export_dir {export_dir!r} must have a name in UTF-8, for TensorFlow; rename it.")
+        return inspect_model(folder)
     try:
         names = [name.rstrip("/") for name in tf.io.gfile.listdir(export_dir)]
     except tf.errors.OpError as error:

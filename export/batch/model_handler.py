@@ -13,10 +13,10 @@ import numpy as np
 import tensorflow as tf
 from apache_beam.ml.inference.base import ModelHandler, PredictionResult
 from asr_tf.export.batch.chunks import Chunk, ModelSpec, Predictions, Refusal
-from asr_tf.export.batch.decoding import first_line
 from asr_tf.export.batch.output import plain_path
 from asr_tf.export.signatures import INFER, image_shape, read_signature
 
+from asr_tf.data.image_files import first_line
 from asr_tf.labelled.objects import LEAST_SHARE
 
 __all__ = ["SavedModelHandler", "check_masks", "inspect_model"]

@@ -23,6 +23,8 @@ from asr_tf.export.batch.chunks import CHUNK_SIZE, Chunk, ModelSpec, Predictions
 from asr_tf.export.batch.model_handler import SavedModelHandler
 from asr_tf.export.batch.output import REFUSED_PREFIX, RESULT_PREFIX
 
+from asr_tf.data.image_files import utf8
+
 __all__ = ["COCO", "COCO_PREFIX", "FORMATS", "build", "written_and_refused"]
 
 COCO = "coco"
@@ -85,7 +87,7 @@ class _Match(beam.DoFn):
         group: list[str] = []
         size = 0
         for file in matching.match([os.fsdecode(pattern) for pattern in element]):
-            name = os.fsencode(file.path).decode(errors="backslashreplace")
+            name = utf8(file.path)
             if name != file.path:
                 yield TaggedOutput(_REFUSED, Refusal(name, None, "must have a name in UTF-8; rename it"))
                 continue

@@ -228,7 +228,7 @@ def _read_bytes(path: str) -> bytes:
         with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as source:
             return source.read()
     except _STORAGE_ERRORS as error:
-        raise Unreadable(f"cannot be read: {decoding.first_line(error)}") from error
+        raise Unreadable(f"cannot be read: {image_files.first_line(error)}") from error
 
 
 @contextlib.contextmanager
@@ -247,7 +247,7 @@ def _local_copy(path: str) -> Iterator[str]:
             ):
                 shutil.copyfileobj(source, target, _BLOCK)
         except _STORAGE_ERRORS as error:
-            raise Unreadable(f"cannot be read: {decoding.first_line(error)}") from error
+            raise Unreadable(f"cannot be read: {image_files.first_line(error)}") from error
         yield copy
 
 

@@ -5,6 +5,7 @@ import os
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from asr_tf.data import image_files
 from asr_tf.data.image_files import Unreadable
@@ -106,6 +107,17 @@ def test_names_in_messages():
     assert image_files.shown("folder/ä [1].png") == "folder/ä [1].png"
     assert image_files.shown("a\nb") == r"a\nb"
     assert image_files.shown(os.fsdecode(b"caf\xe9")) == r"caf\udce9"
+    assert image_files.utf8(os.fsdecode(b"caf\xe9/\xc3\xa4")) == r"caf\xe9/ä"
     assert image_files.tally(["a.jpg", "b.JPG", "c.bmp"]) == "2 *.jpg, 1 *.bmp"
     assert image_files.tally([]) == ""
     assert image_files.is_other_image("a.JPEG") and not image_files.is_other_image("a.png")
+
+
+def test_messages_without_what_is_tensorflows_own():
+    with pytest.raises(tf.errors.OpError) as caught:
+        tf.io.decode_png(b"junk").numpy()
+    assert "{{function_node" in str(caught.value)
+    line = image_files.first_line(caught.value)
+    assert line and "{{" not in line and "[Op:" not in line
+    assert image_files.first_line(ValueError("one\ntwo")) == "one"
+    assert image_files.first_line(KeyError()) == "KeyError"

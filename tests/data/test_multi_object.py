@@ -253,6 +253,61 @@ def test_half_a_data_set_is_never_left(tmp_path, monkeypatch):
     assert len(load_scenes("multi_sprites/count13", "train", tmp_path)) == 27
 
 
+def _cut(file, number):
+    file.write_bytes(file.read_bytes()[:number])
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda folder: _cut(next(folder.glob("*-test.*")), -10), r"3/1\.\d\.0 is damaged \(truncated record at \d+"),
+        (lambda folder: _cut(next(folder.glob("*-test.*")), 5), "is damaged .*expected to contain 12 .* only 0"),
+        (lambda folder: next(folder.glob("*-test.*")).unlink(), "is damaged .*No such file or directory"),
+        (lambda folder: (folder / "dataset_info.json").unlink(), "is no whole data set, it has no dataset_info.json"),
+        (lambda folder: _cut(folder / "dataset_info.json", 50), "a dataset_info.json in .*/count13 is damaged"),
+    ],
+)
+def test_a_damaged_data_set_says_where_it_is_and_what_helps(tmp_path, damage, message):
+    load_scenes("multi_sprites/count13", "test", tmp_path)
+    (info,) = tmp_path.rglob("dataset_info.json")
+    damage(info.parent)
+    with pytest.raises(ValueError, match=f"{message}.*: move that folder away, and .* prepared anew") as error:
+        load_scenes("multi_sprites/count13", "test", tmp_path)
+    assert "\n" not in str(error.value)
+    assert "{{" not in str(error.value)
+    info.parent.rename(tmp_path / "away")
+    assert len(load_scenes("multi_sprites/count13", "test", tmp_path)) == 12
+
+
+@pytest.mark.parametrize("name", ["file", "file/deeper"])
+def test_a_folder_that_cannot_be_written_names_the_flag(tmp_path, name):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(OSError, match=r"file.* cannot be written: Not a directory; give another folder \(--data_dir\)"):
+        load_scenes("multi_sprites/count13", "test", tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["run[1]", "a\\b", "two\nlines", "a?"])
+def test_folders_of_any_characters(tmp_path, name):
+    for _ in range(2):
+        assert len(load_scenes("multi_sprites/count13", "test", tmp_path / name)) == 12
+
+
+@pytest.mark.parametrize("name", ["a*", "caf\udce9"])
+def test_folders_that_tfds_cannot_have(tmp_path, name):
+    with pytest.raises(ValueError, match=r"must be UTF-8 and without \*, for TFDS: give another --data_dir"):
+        load_scenes("multi_sprites/count13", "test", tmp_path / name)
+    assert not (tmp_path / name).exists()
+
+
+def test_what_a_killed_preparation_has_left_is_swept(tmp_path, monkeypatch):
+    load_scenes("multi_sprites/count13", "test", tmp_path)
+    (info,) = tmp_path.rglob("dataset_info.json")
+    whole, leftover = info.parent, info.parent.with_name(f"incomplete.ABC123_{info.parent.name}")
+    whole.rename(leftover)
+    assert len(load_scenes("multi_sprites/count13", "test", tmp_path)) == 12
+    assert [path.name for path in whole.parent.iterdir()] == [whole.name]
+
+
 @pytest.mark.parametrize("builder", loading._BUILDERS)
 def test_real_originals_build(tmp_path, builder):
     folder = testing_data.originals_dir(builder)

@@ -9,10 +9,15 @@ from asr_tf.data.originals import find_mnist, read_dsprites, read_mnist
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz"])
-@pytest.mark.parametrize("subfolder", ["", "mnist"])
-def test_idx_files_plain_or_packed(tmp_path, suffix, subfolder):
-    (tmp_path / subfolder).mkdir(exist_ok=True)
-    testing_data.write_tiny_mnist(tmp_path / subfolder, suffix)
+@pytest.mark.parametrize("spelling", ["-idx", ".idx"])
+@pytest.mark.parametrize("subfolder", ["", "mnist", "MNIST/raw", "raw"])
+def test_idx_files_plain_or_packed(tmp_path, suffix, spelling, subfolder):
+    """Also where torchvision puts them, and as others call them."""
+    folder = tmp_path / subfolder
+    folder.mkdir(exist_ok=True, parents=True)
+    testing_data.write_tiny_mnist(folder, suffix)
+    for path in list(folder.iterdir()):
+        path.rename(folder / path.name.replace("-idx", spelling))
     for split, grey in (("train", 200), ("test", 100)):
         bank = read_mnist(tmp_path, split)
         assert bank.images.shape == (20, 28, 28)
@@ -40,11 +45,21 @@ def test_missing_and_broken_idx_files(tmp_path):
     with pytest.raises(ValueError, match=r"cut short or too long: 15679 bytes for shape \[20, 28, 28\]"):
         read_mnist(tmp_path, "train")
     plain.write_bytes(b"\x00\x00\x0d\x03")
-    with pytest.raises(ValueError, match="not an idx file of bytes"):
+    with pytest.raises(ValueError, match="not an idx file of bytes, got 4 bytes of something else"):
+        read_mnist(tmp_path, "train")
+    plain.write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(ValueError, match="not an idx file of bytes, got a pointer of Git LFS"):
         read_mnist(tmp_path, "train")
     testing_data.write_idx(plain, np.zeros((19, 28, 28), np.uint8))
     with pytest.raises(ValueError, match="don't belong together"):
         read_mnist(tmp_path, "train")
+
+
+def test_packed_files_without_gz_in_their_names(tmp_path):
+    testing_data.write_tiny_mnist(tmp_path, ".gz")
+    for path in list(tmp_path.iterdir()):
+        path.rename(path.with_suffix(""))
+    assert read_mnist(tmp_path, "train").images.shape == (20, 28, 28)
 
 
 def test_real_mnist():

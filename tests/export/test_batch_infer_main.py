@@ -38,16 +38,35 @@ def test_the_command_tells_what_it_wrote(export_dir, tmp_path, monkeypatch, capf
     output = tmp_path / "out"
     flags_of_beam = ["--", "--direct_num_workers=1"]
     assert not infer(monkeypatch, *wanted, f"--output={output}/", *flags_of_beam)
-    assert capfd.readouterr().out.splitlines() == [
+    told = capfd.readouterr()
+    assert told.out.splitlines() == [
         "3 images inferred; 1 image or file was refused.",
         f"Rows: {output}/objects-*.parquet",
-        f"Refused, with reasons: {output}/refused-*.jsonl",
+        f"Refused, with reasons: {output}/_refused-*.jsonl",
     ]
+    assert "Found 2 files.\n" in told.err
     assert len(list(output.glob("objects-*.parquet"))) == 1
 
     assert infer(monkeypatch, *wanted, "--output=~/strict", "--strict") == 1
     assert "error: --strict: 1 image or file was refused" in capfd.readouterr().err
     assert len(list((tmp_path / "strict").glob("objects-*.parquet"))) == 1
+
+
+def test_paths_are_no_patterns_where_they_are_there(export_dir, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    np.save(tmp_path / "one|two[1].npy", hand_made.pictures(3))
+    (tmp_path / "x.jpg").write_bytes(b"anything")
+    arguments = [f"--export_dir={export_dir}", "--input=one|two[1].npy", "--output=out[1]"]
+    assert not infer(monkeypatch, *arguments)
+    told = capfd.readouterr()
+    assert told.out.splitlines() == [
+        "3 images inferred; 0 images or files were refused.",
+        "Rows: out[1]/objects-*.parquet",
+    ]
+    assert "Found 1 file; left out beside them: 1 *.jpg (PNG, NPY and TFRecord files are read).\n" in told.err
+    assert sorted(path.name for path in (tmp_path / "out[1]").iterdir()) == [
+        *("_SUCCESS", "objects-00000-of-00001.parquet")
+    ]
 
 
 @pytest.mark.parametrize("name", ["format", "output_format"])
@@ -85,7 +104,7 @@ def test_nothing_that_could_be_used_is_an_error(export_dir, tmp_path, monkeypatc
     arguments = [f"--export_dir={export_dir}", f"--input={tmp_path}/a.npy", f"--output={tmp_path}/out"]
     assert infer(monkeypatch, *arguments) == 1
     assert "error: no image of --input could be used" in capfd.readouterr().err
-    assert len(list((tmp_path / "out").glob("refused-*.jsonl"))) == 1
+    assert len(list((tmp_path / "out").glob("_refused-*.jsonl"))) == 1
 
 
 @pytest.mark.parametrize(
@@ -102,10 +121,16 @@ def test_nothing_that_could_be_used_is_an_error(export_dir, tmp_path, monkeypatc
         ),
         (["--export_dir=x", "--input=y", "--output=z", "--format=voc"], 2, "should be one of <parquet|tfrecord|coco>"),
         (["--export_dir=/none", "--input=y", "--output=z"], 1, "holds no exported version"),
+        (["--export_dir={export}", "--input=*.png", "--output=z"], 1, "--input '*.png' matches no file"),
+        (["--export_dir={export}", "--input={export}", "--output=z"], 1, "is a folder; give the files in it"),
+        (["--export_dir={export}", "--input={file}", "--output={file}"], 1, "is no folder but a file; give another"),
         (["--export_dir=x", "--input=y", "--output=z", "--", "--no_such_flag=1"], 1, "--no_such_flag is unknown"),
     ],
 )
-def test_wrong_flags_are_told_on_one_line(arguments, status, message, monkeypatch, capfd):
+def test_wrong_flags_are_told_on_one_line(arguments, status, message, monkeypatch, capfd, export_dir, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    file = export_dir / "1" / "saved_model.pb"
+    arguments = [argument.format(export=export_dir, file=file) for argument in arguments]
     assert infer(monkeypatch, *arguments) == status
     (line,) = [line for line in capfd.readouterr().err.splitlines() if "error" in line]
     assert line.startswith("asr_batch_infer: error: ")

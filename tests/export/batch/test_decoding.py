@@ -5,7 +5,6 @@ import io
 import numpy as np
 import PIL.Image
 import pytest
-import tensorflow as tf
 import testing_png
 import testing_saved_model as hand_made
 from asr_tf.export.batch import decoding
@@ -132,16 +131,6 @@ def test_npy_that_cannot_be_used(data, reason):
     with pytest.raises(Unreadable) as error:
         decoding.read_npy(data, GREY)
     assert reason in str(error.value)
-
-
-def test_messages_without_what_is_tensorflows_own():
-    with pytest.raises(tf.errors.OpError) as caught:
-        tf.io.decode_png(b"junk").numpy()
-    assert "{{function_node" in str(caught.value)
-    line = decoding.first_line(caught.value)
-    assert line and "{{" not in line and "[Op:" not in line
-    assert decoding.first_line(ValueError("one\ntwo")) == "one"
-    assert decoding.first_line(KeyError()) == "KeyError"
 
 
 def test_rgb_images_of_all_encodings():

@@ -1,18 +1,21 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 
 import numpy as np
 import PIL.Image
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import source_tree
 import tensorflow as tf
 import testing_export
 import testing_saved_model as hand_made
-from asr_tf.export.batch import job, model_handler
+from asr_tf.export.batch import job, model_handler, pipeline
 from asr_tf.export.batch.chunks import Chunk, Refusal
 from pycocotools.coco import COCO
 
@@ -69,12 +72,12 @@ def check_rows(rows, there):
 
 
 def read_refused(output):
-    lines = [line for file in output.glob("refused-*.jsonl") for line in file.read_text().splitlines()]
+    lines = [line for file in output.glob("_refused-*.jsonl") for line in file.read_text().splitlines()]
     return [json.loads(line) for line in lines]
 
 
 def read_parquet(output):
-    return [row for file in output.glob("objects-*.parquet") for row in pq.read_table(file).to_pylist()]
+    return pq.read_table(output).to_pylist()  # the folder as a whole
 
 
 def check_all(output, numbers, inputs):
@@ -93,16 +96,105 @@ def test_every_image_is_written_or_refused(export_dir, inputs, tmp_path):
     patterns = [f"{folder}/*.npy", f"{folder}/*.png", f"{folder}/r.tfrecord", f"{folder}/r.tf*", f"{folder}/*.png"]
     output = tmp_path / "new" / "out"
     check_all(output, run(export_dir, patterns, output), inputs)
-    assert sorted(path.name.partition("-")[0] for path in output.iterdir()) == ["objects", "refused"]
+    assert sorted(path.name.partition("-")[0] for path in output.iterdir()) == ["_SUCCESS", "_refused", "objects"]
 
     with pytest.raises(ValueError, match="holds results already .*give another folder"):
         run(export_dir, patterns, output)
 
 
+@pytest.mark.parametrize("name", ["a[1]", "a\\b", "two\nlines", "*"])
+def test_paths_of_any_characters(export_dir, tmp_path, monkeypatch, name):
+    """Of the model, the input and the output; here relative to the current folder, too."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(export_dir, tmp_path / name / "exports")
+    pixels = hand_made.pictures(3)
+    for index, picture in enumerate(pixels):
+        np.save(tmp_path / name / f"{name}{index}.npy", picture)
+    there = {(f"{name}/{name}{index}.npy", 0): picture for index, picture in enumerate(pixels)}
+    patterns = [f"{name}/{name}0.npy", f"{name}/*[12].npy"]
+    assert run(f"{name}/exports", patterns, f"{name}/out") == (3, 0)
+    check_rows(read_parquet(tmp_path / name / "out"), there)
+    written = sorted(path.name.partition("-")[0] for path in (tmp_path / name / "out").iterdir())
+    assert written == ["_SUCCESS", "objects"]
+
+
+def test_a_name_that_is_no_utf8_is_refused(export_dir, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    np.save(folder / "a.npy", hand_made.pictures(3))
+    for name in (b"caf\xe9.npy", b"caf\xe9.png"):
+        with open(os.path.join(os.fsencode(folder), name), "wb"):
+            pass
+    patterns = [f"{folder}/*", os.fsdecode(os.fsencode(folder) + b"/caf\xe9.png")]
+    assert run(export_dir, patterns, tmp_path / "out") == (3, 2)
+    refused = {line["file"]: line["reason"] for line in read_refused(tmp_path / "out")}
+    assert refused == dict.fromkeys(
+        [f"{folder}/caf\\xe9.npy", f"{folder}/caf\\xe9.png"], "must have a name in UTF-8; rename it"
+    )
+
+
+def test_an_export_whose_name_is_no_utf8(tmp_path):
+    folder = tmp_path / "caf\udce9"
+    hand_made.write(tmp_path / "1")
+    folder.mkdir()
+    (tmp_path / "1").rename(folder / "1")
+    with pytest.raises(ValueError, match="UTF-8") as error:
+        job.find_model(str(folder))
+    assert "\n" not in str(error.value)
+
+
+def test_files_that_are_no_tfrecords_stop_nothing(export_dir, tmp_path):
+    """Each is refused once, and all others are inferred."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    pixels = [picture.tobytes() for picture in hand_made.pictures(300)]
+    for name in ("good", "first", "at256"):
+        hand_made.write_records(folder / f"{name}.tfrecord", pixels)
+    whole = (folder / "good.tfrecord").read_bytes()
+    size = len(whole) // 300
+    (folder / "first.tfrecord").write_bytes(b"\xff" * 30 + whole[30:])
+    (folder / "at256.tfrecord").write_bytes(whole[: 256 * size] + b"\xff" * 30 + whole[256 * size + 30 :])
+    (folder / "lfs.tfrecord").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:4d\nsize 12345\n")
+    hand_made.write_records(folder / "packed.tfrecord", pixels, "GZIP")
+    (folder / "plain.tfrecord.gz").write_bytes(whole)
+    (folder / "empty.tfrecord").write_bytes(b"")
+    assert run(export_dir, [f"{folder}/*"], tmp_path / "out") == (556, 6)
+    refused = [(line["file"].removeprefix(f"{folder}/"), line["record"]) for line in read_refused(tmp_path / "out")]
+    assert sorted(refused, key=str) == sorted(
+        [
+            ("at256.tfrecord", 256),
+            ("empty.tfrecord", None),
+            ("first.tfrecord", 0),
+            ("lfs.tfrecord", None),
+            ("packed.tfrecord", None),
+            ("plain.tfrecord.gz", None),
+        ],
+        key=str,
+    )
+
+
+def test_after_a_job_was_killed_the_same_one_is_whole(export_dir, inputs, tmp_path, capsys):
+    """It had published its rows, and nothing else."""
+    (tmp_path / "_unfinished").mkdir()
+    pq.write_table(pa.table({"file": ["old"]}), tmp_path / "objects-00000-of-00002.parquet")
+    check_all(tmp_path, run(export_dir, [f"{inputs[0]}/*"], tmp_path), inputs)
+    assert f"{tmp_path}: removing what a job has left" in capsys.readouterr().err
+
+
+def test_a_job_that_fails_leaves_nothing(export_dir, inputs, tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(pipeline.writing, "to_table", fail)
+    with pytest.raises(Exception, match="the disk is full"):
+        run(export_dir, [f"{inputs[0]}/s-0.npy"], tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_tfrecord_holds_the_same(export_dir, inputs, tmp_path):
     folder, there, _ = inputs
     assert run(export_dir, [f"{folder}/s-*"], tmp_path, "tfrecord") == (600, 0)
-    (file,) = tmp_path.iterdir()
+    (file,) = (path for path in tmp_path.iterdir() if path.name != "_SUCCESS")
     assert file.suffix == ".tfrecord"
     rows = []
     for record in tf.data.TFRecordDataset(str(file)):
@@ -144,7 +236,9 @@ def test_coco_holds_what_the_signature_answers(tiny_export, tmp_path):
     (folder / "broken.png").write_bytes(b"no picture")
     output = tmp_path / "out"
     assert run(tiny_export, [f"{folder}/*"], output, "coco") == (300, 1)
-    assert sorted(path.name.partition("-0")[0] for path in output.iterdir()) == ["objects-coco.json", "refused"]
+    assert sorted(path.name.partition("-0")[0] for path in output.iterdir()) == [
+        *("_SUCCESS", "_refused", "objects-coco.json")
+    ]
     with pytest.raises(ValueError, match="holds results already"):
         run(tiny_export, [f"{folder}/*"], output, "coco")
 

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import gzip
+import os
+
 import numpy as np
 import PIL.Image
 import pytest
+import testing_png
 import testing_saved_model as hand_made
 from asr_tf.export.batch import reading
 from asr_tf.export.batch.chunks import CHUNK_SIZE, Chunk, Refusal
@@ -79,8 +83,8 @@ def test_png_files_are_read_together(tmp_path):
         assert record == 0
         np.testing.assert_array_equal(image, pixels[files.index(type(files[0])(file))])
     reasons = {refusal.file: refusal for refusal in refused}
-    assert reasons[str(files[3])].reason.endswith("got 13 bytes")
-    assert reasons[str(tmp_path / "missing.png")].reason.startswith("cannot be read: ")
+    assert reasons[str(files[3])].reason == "must be a PNG image, got 13 bytes of something else"
+    assert reasons[str(tmp_path / "missing.png")].reason == "cannot be read: No such file or directory"
     assert reasons[str(tmp_path / "x.txt")].reason == "must be named *.png, *.npy or *.tfrecord*"
 
 
@@ -99,7 +103,7 @@ def test_records(tmp_path, suffix, compression):
     assert [(refusal.file, refusal.record) for refusal in refused] == [(str(file), 7)]
 
 
-@pytest.mark.parametrize("broken", [3, CHUNK_SIZE + 2])
+@pytest.mark.parametrize("broken", [0, 3, CHUNK_SIZE, CHUNK_SIZE + 2])
 def test_records_before_a_corrupted_one_are_kept(tmp_path, broken):
     pixels = hand_made.pictures(CHUNK_SIZE + 5)
     file = tmp_path / "x.tfrecord"
@@ -113,6 +117,110 @@ def test_records_before_a_corrupted_one_are_kept(tmp_path, broken):
     (refusal,) = refused
     assert refusal.record == broken
     assert refusal.reason.startswith("corrupted or truncated record")
+
+
+def _tfrecord(tmp_path, number=CHUNK_SIZE + 5, compression=""):
+    """The bytes of a TFRecord of some images, and the images."""
+    pixels = hand_made.pictures(number)
+    hand_made.write_records(tmp_path / "whole", [picture.tobytes() for picture in pixels], compression)
+    return (tmp_path / "whole").read_bytes(), pixels
+
+
+@pytest.mark.parametrize("kept", [1, 11, 12, 40, -1])
+@pytest.mark.parametrize("before", [0, 3, CHUNK_SIZE])
+def test_what_a_cut_tfrecord_has_lost_is_told(tmp_path, kept, before):
+    """However few bytes of a record are left, also of the number of bytes that it begins with."""
+    data, _ = _tfrecord(tmp_path)
+    size = len(data) // (CHUNK_SIZE + 5)
+    file = tmp_path / "x.tfrecord"
+    file.write_bytes(data[: before * size + kept % size])
+    chunks, refused = read(file)
+    assert sorted(record for _, record in images_of(chunks)) == list(range(before))
+    (refusal,) = refused
+    assert (refusal.file, refusal.record) == (str(file), before)
+    assert refusal.reason.startswith("corrupted or truncated record")
+
+
+@pytest.mark.parametrize("cut", [1, 8, 400])
+def test_what_a_cut_gzip_file_has_lost_is_told(tmp_path, cut):
+    data, pixels = _tfrecord(tmp_path, compression="GZIP")
+    file = tmp_path / "x.tfrecord.gz"
+    file.write_bytes(data[:-cut])
+    chunks, refused = read(file)
+    found = images_of(chunks)
+    assert sorted(record for _, record in found) == list(range(len(found)))
+    (refusal,) = refused
+    assert refusal.record == len(found)
+    assert (len(found) == len(pixels)) == (cut <= 8)  # the end of gzip data is its checksum
+
+
+def test_gzip_data_that_was_damaged_or_goes_on(tmp_path):
+    data, pixels = _tfrecord(tmp_path, compression="GZIP")
+    file = tmp_path / "x.tfrecord.gz"
+    file.write_bytes(data + data)  # two members are as one
+    chunks, refused = read(file)
+    assert len(images_of(chunks)) == 2 * len(pixels)
+    assert not refused
+    for damaged in (data[:-6] + b"xx" + data[-4:], data + b"more"):
+        file.write_bytes(damaged)
+        chunks, refused = read(file)
+        assert [refusal.record for refusal in refused] == [len(images_of(chunks))]
+
+
+LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("x.tfrecord", LFS, "must be a TFRecord, got a pointer of Git LFS, whose file `git lfs pull` fetches"),
+        ("x.tfrecord.gz", LFS, "must be gzip data, as its name says, got a pointer of Git LFS, whose file `git lfs"),
+        ("x.tfrecord", "gzip", "must be a TFRecord, got gzip data, whose name must end in .gz"),
+        ("x.tfrecord.gz", "plain", "must be gzip data, as its name says, got none"),
+        ("x.tfrecord", testing_png.BAD["JPEG"], "must be a TFRecord, got a JPEG image"),
+        ("x.tfrecord", b"", "holds no record"),
+        ("x.tfrecord.gz", b"", "must be gzip data, as its name says, got none"),
+        ("x.tfrecord.gz", gzip.compress(b""), "holds no record"),
+        ("x.npy", LFS, "cannot be read as an NPY array, got a pointer of Git LFS"),
+        ("x.png", LFS, "must be a PNG image, got a pointer of Git LFS"),
+    ],
+)
+def test_files_that_are_not_what_their_name_says_stop_nothing(tmp_path, name, content, reason):
+    if isinstance(content, str):
+        content, _ = _tfrecord(tmp_path, 5, "GZIP" if content == "gzip" else "")
+    (tmp_path / name).write_bytes(content)
+    np.save(tmp_path / "good.npy", hand_made.pictures(3))
+    hand_made.write_records(tmp_path / "good.tfrecord", [hand_made.pictures(1)[0].tobytes()])
+    chunks, refused = read(tmp_path / name, tmp_path / "good.npy", tmp_path / "good.tfrecord")
+    assert sum(map(len, chunks)) == 4
+    (refusal,) = refused
+    assert refusal.file == str(tmp_path / name)
+    assert refusal.record == (0 if name.endswith("png") else None)
+    assert refusal.reason.startswith(reason)
+
+
+@pytest.mark.parametrize("suffix", ["png", "npy", "tfrecord"])
+def test_folders_and_pipes_are_refused(tmp_path, suffix):
+    (tmp_path / f"folder.{suffix}").mkdir()
+    os.mkfifo(tmp_path / f"pipe.{suffix}")
+    chunks, refused = read(tmp_path / f"folder.{suffix}", tmp_path / f"pipe.{suffix}")
+    assert not chunks
+    assert [refusal.reason for refusal in refused] == [
+        "cannot be read: it is a folder",
+        "cannot be read: it is no file",
+    ]
+
+
+def test_numbers_that_are_1_only_once_they_are_rounded(tmp_path):
+    images = np.full((3, *SHAPE), 0.5)
+    images[1, 0, 0] = 1.0 + 1e-15
+    np.save(tmp_path / "a.npy", images)
+    chunks, refused = read(tmp_path / "a.npy")
+    assert [record for _, record in images_of(chunks)] == [0, 2]
+    assert chunks[0].images.dtype == np.float32
+    assert [(refusal.record, refusal.reason) for refusal in refused] == [
+        (1, "must lie in [0, 1] in floating point, got values from 0.5 to 1.000000000000001")
+    ]
 
 
 def test_files_of_beams_file_systems(tmp_path, monkeypatch):
