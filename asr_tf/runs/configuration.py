@@ -50,7 +50,7 @@ _MACROS = {
 # Every module that registers something with gin.
 _REGISTERING_MODULES = (
     "asr_tf.constraints",
-    "asr_tf.data",
+    "asr_tf.data.loading",
     "asr_tf.models",
     "asr_tf.runs.evaluate",
     "asr_tf.training.fit",
