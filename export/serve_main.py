@@ -10,10 +10,12 @@ New versions in the folder are picked up while it runs; SIGTERM or Ctrl-C ends i
 from __future__ import annotations
 
 import logging
+import math
 import socket
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from absl import flags
 
@@ -71,6 +73,40 @@ flags.DEFINE_integer(
 flags.DEFINE_float(
     "max_body_mb", 32.0, "Largest body of a request, in MiB; above 0.", lower_bound=0.001, flag_values=_FLAGS
 )
+flags.DEFINE_integer(
+    "max_connections",
+    1024,
+    "Most connections at once, as far as the process may open files; then those that ask nothing are closed.",
+    lower_bound=1,
+    flag_values=_FLAGS,
+)
+flags.DEFINE_float(
+    "read_timeout_seconds",
+    30.0,
+    "Longest that the body of a request may take to come, in seconds; its headers have a third.",
+    lower_bound=0.1,
+    flag_values=_FLAGS,
+)
+flags.DEFINE_integer(
+    "idle_seconds",
+    65,
+    "How long a connection is kept without a request, in seconds.",
+    lower_bound=1,
+    flag_values=_FLAGS,
+)
+flags.DEFINE_float(
+    "call_timeout_seconds",
+    120.0,
+    "Longest that one call of refine, sample or log_likelihood may compute, in seconds; it is broken off then.",
+    lower_bound=0.1,
+    flag_values=_FLAGS,
+)
+flags.DEFINE_multi_string(
+    "cors_origin",
+    [],
+    "Origin of web pages whose scripts may ask, such as https://example.org; * lets those of all pages.",
+    flag_values=_FLAGS,
+)
 flags.DEFINE_float(
     "poll_seconds", 2.0, "Seconds between two looks for new versions; above 0.", lower_bound=0.01, flag_values=_FLAGS
 )
@@ -79,6 +115,14 @@ flags.DEFINE_float(
     30.0,
     "How long open requests have left when the server is ended, in seconds.",
     lower_bound=1.0,
+    flag_values=_FLAGS,
+)
+flags.DEFINE_float(
+    "drain_seconds",
+    1.0,
+    "How long the server still takes requests when it is ended, while connections are open, in seconds: it says that "
+    "it isn't ready, and each answer is the last of its connection.",
+    lower_bound=0.0,
     flag_values=_FLAGS,
 )
 command_line.define_debug(_FLAGS)
@@ -95,6 +139,14 @@ def _check() -> None:
     if set(_FLAGS.model_name) & set("/:"):
         raise flags.IllegalFlagValueError(f"--model_name must hold no / and no :, got {_FLAGS.model_name!r}")
     _labels()
+    for name in _FLAGS:
+        value = _FLAGS[name].value
+        if isinstance(value, float) and not math.isfinite(value):
+            raise flags.IllegalFlagValueError(f"--{name} must be finite, got {value}")
+    for origin in _FLAGS.cors_origin:
+        parts = urlsplit(origin)
+        if origin != "*" and (not parts.hostname or f"{parts.scheme}://{parts.netloc}" != origin):
+            raise flags.IllegalFlagValueError(f"--cors_origin must look like https://example.org, got {origin!r}")
 
 
 def _labels() -> dict[str, int]:
@@ -119,6 +171,7 @@ def _main() -> None:
 def _server() -> Any:
     _log_to_stderr()
     try:
+        from asr_tf.export.server.connections import ConnectionLimits
         from asr_tf.export.server.model_server import ModelServer
         from asr_tf.export.server.predictor import Predictor, Settings
     except ModuleNotFoundError as error:
@@ -134,12 +187,24 @@ def _server() -> Any:
         batch_timeout_s=_FLAGS.batch_timeout_ms / 1000.0,
         max_rows=_FLAGS.max_rows,
         max_body_bytes=int(_FLAGS.max_body_mb * 2**20),
+        body_s=_FLAGS.read_timeout_seconds,
+        call_s=_FLAGS.call_timeout_seconds,
         poll_s=_FLAGS.poll_seconds,
     )
     # First of all, so that a port that is taken is known before the model is loaded; who comes early waits.
     listening = _listen(_FLAGS.host, _FLAGS.port)
+    limits = ConnectionLimits(
+        most=_FLAGS.max_connections, head_s=_FLAGS.read_timeout_seconds / 3.0, idle_s=_FLAGS.idle_seconds
+    )
     try:
-        return ModelServer(Predictor(settings), listening, _FLAGS.grace_seconds)
+        return ModelServer(
+            Predictor(settings),
+            listening,
+            _FLAGS.grace_seconds,
+            limits=limits,
+            drain_s=_FLAGS.drain_seconds,
+            origins=_FLAGS.cors_origin,
+        )
     except BaseException:
         listening.close()
         raise

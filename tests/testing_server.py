@@ -22,6 +22,7 @@ class Running:
     """A running server, and a plain connection to it."""
 
     def __init__(self, server: ModelServer, predictor: Predictor) -> None:
+        self.server = server
         self.predictor = predictor
         self.host, self.port = server.address
         self.url = f"http://{self.host}:{self.port}"
@@ -45,10 +46,11 @@ class Running:
 
 
 @contextlib.contextmanager
-def serving(export_dir: Path, **settings):
+def serving(export_dir: Path, server_options=None, **settings):
     """Serves what is in a folder while the block runs."""
     predictor = Predictor(Settings(export_dir=export_dir, **{"poll_s": 0.05, **settings}))
-    server = ModelServer(predictor, socket.create_server(("127.0.0.1", 0)), grace_s=5.0)
+    options = {"grace_s": 5.0, "drain_s": 0.1, **(server_options or {})}
+    server = ModelServer(predictor, socket.create_server(("127.0.0.1", 0)), **options)
     thread = threading.Thread(target=server.serve)
     thread.start()
     running = Running(server, predictor)

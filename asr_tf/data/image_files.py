@@ -29,7 +29,8 @@ __all__ = [
     "first_line",
     "format_of",
     "is_clutter",
-    "is_other_image",
+    "is_image",
+    "is_read",
     "load_npy",
     "read_bytes",
     "row_faults",
@@ -57,6 +58,7 @@ _CLUTTER = {
     "system volume information",
     "thumbs.db",
 }
+_READ = (".png", ".npy")
 _OTHER_IMAGES = {
     *(".apng", ".avif", ".bmp", ".dib", ".exr", ".gif", ".heic", ".heif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg"),
     *(".jpg", ".jxl", ".npz", ".pbm", ".pgm", ".pnm", ".ppm", ".ras", ".svg", ".tga", ".tif", ".tiff", ".webp"),
@@ -106,14 +108,19 @@ def is_clutter(name: str) -> bool:
     return name.startswith(".") or name.lower() in _CLUTTER
 
 
-def is_other_image(name: str) -> bool:
-    """Whether a file's name says that it holds images in a format that isn't read."""
-    return os.path.splitext(name)[1].lower() in _OTHER_IMAGES
+def is_read(name: str) -> bool:
+    """Whether a file's name says that it holds images in a format that is read, PNG or NPY."""
+    return name.lower().endswith(_READ)
+
+
+def is_image(name: str) -> bool:
+    """Whether a file's name says that it holds images, in whatever format."""
+    return is_read(name) or os.path.splitext(name)[1].lower() in _OTHER_IMAGES
 
 
 def tally(names: Iterable[str]) -> str:
-    """How many names have which suffix: "9 *.jpg, 1 *.bmp"; an empty text where there is no name."""
-    suffixes = collections.Counter(os.path.splitext(name)[1].lower() for name in names)
+    """How many names have which suffix: "9 *.jpg, 1 *.JPG"; an empty text where there is no name."""
+    suffixes = collections.Counter(os.path.splitext(name)[1] for name in names)
     return ", ".join(f"{number} *{suffix}" for suffix, number in suffixes.most_common())
 
 

@@ -29,7 +29,6 @@ from asr_tf.data.scenes import Scenes
 
 __all__ = ["ImageFolder"]
 
-_SUFFIXES = (".png", ".npy")
 _TEST_EVERY = 10
 _FEWEST = 3
 _SPLIT_SEED = 0
@@ -126,13 +125,13 @@ def _image_names(folder: pathlib.Path) -> list[str]:
     return [
         path.name
         for path in _contents(folder)
-        if (path.suffix.lower() in _SUFFIXES or image_files.is_other_image(path.name)) and not path.is_dir()
+        if image_files.is_image(path.name) and not path.is_dir()
     ]
 
 
 def _not_read(folder: pathlib.Path) -> str:
     """Says which images in a folder and in the folders in it aren't read; an empty text where all are."""
-    others = [name for name in _image_names(folder) if not name.lower().endswith(_SUFFIXES)]
+    others = [name for name in _image_names(folder) if not image_files.is_read(name)]
     below = [
         f"{path.name}/"
         for path in _contents(folder)
@@ -145,7 +144,7 @@ def _not_read(folder: pathlib.Path) -> str:
 
 def _read_folder(folder: pathlib.Path) -> np.ndarray:
     """Returns all images of a folder as uint8 [N, H, W, C], and tells what was found."""
-    files = [folder / name for name in _image_names(folder) if name.lower().endswith(_SUFFIXES)]
+    files = [folder / name for name in _image_names(folder) if image_files.is_read(name)]
     not_read = _not_read(folder)
     if not files:
         beside = f" itself, but {not_read}" if not_read else ""

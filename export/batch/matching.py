@@ -141,16 +141,22 @@ def survey(patterns: Sequence[str]) -> None:
             raise ValueError(f"--input {pattern!r} cannot be read: {error}") from error
         if first is None:
             raise ValueError(f"--input {pattern!r} matches no file.")
-    found = {os.path.abspath(file.path) for file in match([pattern for pattern in patterns if is_local(pattern)])}
+    found: set[str] = set()
+    folders: set[str] = set()
+    for pattern in filter(is_local, patterns):
+        files = {os.path.abspath(file.path) for file in match([pattern])}
+        found |= files
+        if not os.path.lexists(pattern):  # who names a file doesn't mean those beside it
+            folders |= {os.path.dirname(file) for file in files}
     if found:
-        left_out = image_files.tally(_other_images_beside(found))
+        left_out = image_files.tally(_images_beside(found, folders))
         beside = f"; left out beside them: {left_out} (PNG, NPY and TFRecord files are read)" if left_out else ""
         print(f"Found {len(found)} {'file' if len(found) == 1 else 'files'}{beside}.", file=sys.stderr)
 
 
-def _other_images_beside(found: set[str]) -> Iterator[str]:
-    """The names of images in formats that aren't read, in the folders of files and not among them."""
-    for folder in {os.path.dirname(path) for path in found}:
+def _images_beside(found: set[str], folders: set[str]) -> Iterator[str]:
+    """The names of images of any format in some folders that aren't among the files that were found."""
+    for folder in sorted(folders):
         for entry in _entries(folder, "*"):
-            if image_files.is_other_image(entry.name) and os.path.join(folder, entry.name) not in found:
+            if image_files.is_image(entry.name) and os.path.join(folder, entry.name) not in found:
                 yield entry.name

@@ -102,7 +102,11 @@ class Batcher:
             self._most_under_way = max(self._most_under_way, self._under_way)
             if len(self._queue) == 1 or self._num_waiting >= self._enough():
                 self._changed.notify()
-        return await answer
+        try:
+            return await answer
+        except asyncio.CancelledError:  # the client has gone
+            self._drop(waiting)
+            raise
 
     def close(self) -> None:
         """Computes what waits, and ends the thread."""
@@ -110,6 +114,14 @@ class Batcher:
             self._is_closed = True
             self._changed.notify()
         self._thread.join()
+
+    def _drop(self, dropped: _Waiting) -> None:
+        with self._changed:
+            left = deque(waiting for waiting in self._queue if waiting is not dropped)
+            if len(left) < len(self._queue):
+                self._queue = left
+                self._num_waiting -= dropped.size
+                self._under_way -= dropped.size
 
     def _enough(self) -> float:
         return min(self._max_batch_size, self._most_under_way / 2)
@@ -127,19 +139,24 @@ class Batcher:
             except RuntimeError:  # the event loop was closed: nobody waits any more
                 continue
 
+    def _wait_for_enough(self) -> None:
+        """Waits until a batch may start, or none will any more; what waited may have been dropped meanwhile."""
+        while True:
+            while not self._queue and not self._is_closed:
+                self._changed.wait()
+            if self._is_closed or self._num_waiting >= self._enough():
+                return
+            remaining = self._queue[0].arrival + self._timeout_s - time.monotonic()
+            if remaining <= 0.0:
+                return
+            self._changed.wait(remaining)
+
     def _take(self) -> list[_Waiting]:
         """The next batch, taken out of the queue; empty when there will be no other."""
         with self._changed:
-            while not self._queue and not self._is_closed:
-                self._changed.wait()
+            self._wait_for_enough()
             if not self._queue:
                 return []
-            deadline = self._queue[0].arrival + self._timeout_s
-            while self._num_waiting < self._enough() and not self._is_closed:
-                remaining = deadline - time.monotonic()
-                if remaining <= 0.0:
-                    break
-                self._changed.wait(remaining)
             first = self._queue[0]
             batch: list[_Waiting] = []
             left: deque[_Waiting] = deque()

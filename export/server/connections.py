@@ -140,7 +140,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Starts the clock of a request."""
         super().on_message_begin()
-        self.scope["extensions"] = {"asr_serve.watched": self.watched}  # type: ignore[typeddict-item]
+        self.scope["extensions"] = {"asr_serve.watched": self.watched}  # type: ignore[dict-item]
         self._is_in_head, self._head_bytes = True, 0
         self._await_head()
 

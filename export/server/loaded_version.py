@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,30 +10,16 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from asr_tf.export.server.errors import RequestError, one_line
+from asr_tf.export.server.background import Background
+from asr_tf.export.server.errors import RequestError
 from asr_tf.export.server.predict_json import TensorSpec
+from asr_tf.export.server.tensorflow_errors import request_error
 from google.protobuf import json_format
 from tensorflow.core.protobuf import saved_model_pb2
 
 __all__ = ["LoadedVersion", "Signature"]
 
 WARM_UP_FILE = Path("assets.extra", "tf_serving_warmup_requests")
-
-# HTTP statuses of TensorFlow's errors, as TensorFlow Serving maps them.
-_STATUS = {
-    tf.errors.InvalidArgumentError: 400,
-    tf.errors.FailedPreconditionError: 400,
-    tf.errors.OutOfRangeError: 400,
-    tf.errors.NotFoundError: 404,
-    tf.errors.ResourceExhaustedError: 429,
-    tf.errors.UnimplementedError: 501,
-    tf.errors.UnavailableError: 503,
-    tf.errors.DeadlineExceededError: 504,
-}
-
-
-_TRACE = re.compile(r"Graph execution error|Detected at node|<stack traces? unavailable>|\s*$")
-_ASSERTION = "assertion failed: "
 
 
 class Signature:
@@ -46,30 +31,42 @@ class Signature:
         is_batchable: whether examples of several requests may share one call: every tensor's first axis counts them.
     """
 
-    def __init__(self, name: str, function: Any, defaults: Mapping[str, np.ndarray]) -> None:
+    def __init__(
+        self, name: str, function: Any, defaults: Mapping[str, np.ndarray], background: Background
+    ) -> None:
         self.name = name
         self._function = function
+        self._background = background
         inputs = _specs(function.structured_input_signature[1])
         self.inputs = {name: dataclasses.replace(spec, default=defaults.get(name)) for name, spec in inputs.items()}
         self.outputs = _specs(function.structured_outputs)
         tensors = [*self.inputs.values(), *self.outputs.values()]
         self.is_batchable = bool(self.inputs) and all(spec.has_batch_axis for spec in tensors)
 
-    def __call__(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Computes the outputs by name.
+    def __call__(self, arrays: Mapping[str, np.ndarray], seconds: float | None = None) -> dict[str, np.ndarray]:
+        """Computes the outputs by name; in the background, where the signature doesn't batch.
 
         Args:
             arrays: of the inputs' names, types and shapes; those with a default may be missing.
+            seconds: that a call in the background may take, None for any.
 
         Raises:
-            RequestError: what TensorFlow says against the values.
+            RequestError: what TensorFlow says against the values; a call in the background took too long, or was
+                stopped.
         """
         defaults = {name: spec.default for name, spec in self.inputs.items() if spec.default is not None}
+        arrays = {**defaults, **arrays}
+        if not self.is_batchable:
+            return self._background(self.name, arrays, seconds)
         try:
-            outputs = self._function(**{name: tf.constant(array) for name, array in {**defaults, **arrays}.items()})
+            outputs = self._function(**{name: tf.constant(array) for name, array in arrays.items()})
             return {name: np.asarray(outputs[name].numpy()) for name in self.outputs}
         except tf.errors.OpError as error:
-            raise RequestError(_STATUS.get(type(error), 500), _fault(error)) from error
+            raise request_error(error) from error
+
+    def stop(self) -> None:
+        """Breaks off a call in the background that is under way."""
+        self._background.stop()
 
 
 class LoadedVersion:
@@ -99,8 +96,10 @@ class LoadedVersion:
             name: {key: tf.make_ndarray(value) for key, value in definition.defaults.items()}
             for name, definition in definitions.items()
         }
+        background = Background(folder)
         self.signatures = {
-            name: Signature(name, function, defaults.get(name, {})) for name, function in self._model.signatures.items()
+            name: Signature(name, function, defaults.get(name, {}), background)
+            for name, function in self._model.signatures.items()
         }
         self.signature_defs = {
             name: json_format.MessageToDict(
@@ -194,13 +193,3 @@ def _check_finite(name: str, outputs: Mapping[str, np.ndarray]) -> None:
     for output, array in outputs.items():
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise ValueError(f"{name}: {output} isn't finite when warming up")
-
-
-def _fault(error: tf.errors.OpError) -> str:
-    """The part of a TensorFlow error that speaks of the values: without the operation's name and the trace."""
-    lines = [line for line in error.message.partition("[[{{node")[0].splitlines() if not _TRACE.match(line)]
-    text = one_line(" ".join(lines))
-    if text.startswith(_ASSERTION):
-        # `[message] [value]`: one bracket around each part, and a second one around an array.
-        text = re.sub(r"\[((?:[^\[\]]|\[[^\[\]]*\])*)\]", r"\1", text.removeprefix(_ASSERTION))
-    return text or type(error).__name__

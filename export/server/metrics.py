@@ -37,10 +37,17 @@ class Metrics:
         self._waiting = prometheus_client.Gauge(
             "asr_serve_waiting_examples", "Examples that wait for a batch.", registry=self._registry
         )
+        self._connections = prometheus_client.Gauge(
+            "asr_serve_connections", "Connections that are open.", registry=self._registry
+        )
 
     def watch_waiting(self, num_waiting: Callable[[], int]) -> None:
         """Says who knows how many examples wait for a batch."""
         self._waiting.set_function(num_waiting)
+
+    def watch_connections(self, num_open: Callable[[], int]) -> None:
+        """Says who knows how many connections are open."""
+        self._connections.set_function(num_open)
 
     def count_request(self, method: str, signature: str, code: int, seconds: float) -> None:
         """Counts a request that was answered.

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import math
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
 from asr_tf.export.server import garbage
+from asr_tf.export.server.answer_room import AnswerRoom, Holder, answering
+from asr_tf.export.server.background import BackgroundCalls
 from asr_tf.export.server.batching import Batcher
+from asr_tf.export.server.card import check_card
 from asr_tf.export.server.errors import RequestError
 from asr_tf.export.server.loaded_version import LoadedVersion, Signature
 from asr_tf.export.server.metrics import Metrics
@@ -23,9 +25,10 @@ __all__ = ["Predictor", "Settings"]
 # Inputs that multiply the work of a request, and how many may stand for an image or scene that is held: particles and
 # steps are gone through one after another, and only their result is kept.
 _REPEATS = {"num_samples": 1, "num_particles": 16, "steps": 16}
-# Calls that don't batch (sampling, likelihoods): how many run at once, and how many may wait.
-_NUM_CALLS = 2
-_MOST_CALLS_WAITING = 64
+# What all answers that aren't sent may take, of batches and of calls in the background each, and what each number of
+# one takes: itself and its text.
+_ANSWERS_BYTES = 256 * 2**20
+_BYTES_PER_NUMBER = 4 + 12
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +43,9 @@ class Settings:
         max_batch_size: most examples that are computed together.
         batch_timeout_s: how long the oldest example waits for others, in seconds.
         max_rows: most images or scenes that one request may ask for.
-        max_body_bytes: of one request.
+        max_body_bytes: of one request, unpacked.
+        body_s: seconds for the body of a request to come.
+        call_s: seconds that a call may take that doesn't share a batch, once it has begun.
         poll_s: seconds between two looks for new versions.
     """
 
@@ -52,6 +57,8 @@ class Settings:
     batch_timeout_s: float = 0.01
     max_rows: int = 4096
     max_body_bytes: int = 32 * 2**20
+    body_s: float = 30.0
+    call_s: float = 120.0
     poll_s: float = 2.0
 
 
@@ -76,8 +83,8 @@ class Predictor:
         self.repository = VersionRepository(
             settings.export_dir, self._load, settings.num_versions, self.metrics.set_versions, garbage.settle
         )
-        self._calls = ThreadPoolExecutor(_NUM_CALLS, thread_name_prefix="calls")
-        self._num_calls = 0
+        self._calls = BackgroundCalls(settings.call_s)
+        self._rooms = [AnswerRoom(_ANSWERS_BYTES, settings.body_s) for _ in range(2)]
         self.repository.poll()
         if not self.repository.numbers():
             self._batcher.close()
@@ -85,10 +92,10 @@ class Predictor:
         self._poller = Poller(self.repository, settings.poll_s)
 
     def close(self) -> None:
-        """Finishes what was begun, and ends the threads."""
+        """Ends the threads; what somebody still waits for in a batch is computed first."""
         self._poller.close()
         self._batcher.close()
-        self._calls.shutdown()
+        self._calls.close()
 
     def resolve(self, model: str, version: str | None, label: str | None) -> tuple[int | None, str]:
         """The version that a path names (None: the newest), and how messages call it.
@@ -109,6 +116,10 @@ class Predictor:
         if model != self.settings.model_name:
             raise RequestError(404, f"Servable not found for request: {asked}")
         return number, asked
+
+    def answering(self, cut_off: Callable[[], None]) -> AbstractContextManager[Holder]:
+        """A request, in which room for the answer is taken; see `answer_room.answering`."""
+        return answering(cut_off, *self._rooms)
 
     async def predict(self, request: Request, number: int | None, asked: str) -> dict[str, np.ndarray]:
         """Computes the answer to a predict request.
@@ -132,17 +143,16 @@ class Predictor:
     async def compute(
         self, version: LoadedVersion, signature: Signature, arrays: dict[str, np.ndarray]
     ) -> dict[str, np.ndarray]:
-        """Runs a signature on checked inputs; see `predict`."""
+        """Runs a signature on checked inputs, once there is room for the answer; see `predict`."""
         self._check_rows(signature, arrays)
+        num_bytes = _answer_bytes(signature, arrays)
+        batches, background = self._rooms
         if signature.is_batchable:
+            await batches.take(num_bytes)
             return await self._batcher.run(version, signature, arrays)
-        if self._num_calls >= _MOST_CALLS_WAITING:
-            raise RequestError(503, f"The server is busy: {self._num_calls} calls wait; try again")
-        self._num_calls += 1
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._calls, signature, arrays)
-        finally:
-            self._num_calls -= 1
+        async with self._calls.turn():
+            await background.take(num_bytes)
+            return await self._calls.run(signature, arrays)
 
     def _check_rows(self, signature: Signature, arrays: Mapping[str, np.ndarray]) -> None:
         """Refuses what would fill the memory: the work grows with images times particles, and with samples."""
@@ -159,9 +169,18 @@ class Predictor:
             raise RequestError(400, f"{named} must be at most {most} in one request")
 
     def _load(self, folder: Path, number: int) -> LoadedVersion:
+        check_card(folder)
         version = LoadedVersion(folder, number)
         version.warm_up((1, self.settings.max_batch_size))
         return version
+
+
+def _answer_bytes(signature: Signature, arrays: Mapping[str, np.ndarray]) -> int:
+    """How much memory the answer will take, near enough."""
+    rows = [len(array) for name, array in arrays.items() if signature.inputs[name].has_batch_axis]
+    rows += [int(array) for name, array in arrays.items() if name == "num_samples" and array.ndim == 0]
+    sizes = [math.prod(spec.example_shape or ()) for spec in signature.outputs.values()]
+    return _BYTES_PER_NUMBER * max(rows, default=1) * sum(sizes)
 
 
 def _no_version(export_dir: Path, repository: VersionRepository) -> str:

@@ -9,15 +9,20 @@ A body is read only up to the limit, whichever application it is for; an answer 
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import logging
 import re
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
+import anyio
 import orjson
-from asr_tf.export.server.errors import RequestError, one_line
+from asr_tf.export.server.answer_room import Holder
+from asr_tf.export.server.bodies import Bodies, ClientGone
+from asr_tf.export.server.errors import RequestError
 from asr_tf.export.server.predict_json import encode_answer, parse_request
 from asr_tf.export.server.predictor import Predictor
 
@@ -27,12 +32,13 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Message, Receive, Send], Awaitable[None]]
+Headers = Sequence[tuple[bytes, bytes]]
 
 _LOG = logging.getLogger("asr_serve")
 _JSON = b"application/json"
 _PROMETHEUS = b"text/plain; version=0.0.4; charset=utf-8"
-# Bodies of the greatest size that all requests together may hold.
-_BODIES_AT_ONCE = 8
+# An answer is handed over in pieces of this size.
+_PIECE_BYTES = 64 * 1024
 _METRICS = ("/metrics", "/monitoring/prometheus/metrics")
 _PATH = re.compile(
     r"/v1/models(?:/(?P<model>[^/:]+)(?:/versions/(?P<version>[0-9]+)|/labels/(?P<label>[^/:]+))?)?"
@@ -41,21 +47,37 @@ _PATH = re.compile(
 )
 
 
-class _ClientGone(Exception):
-    """The client closed the connection before its request was whole."""
-
-
 class _Watched:
-    """Sends an application's answer, and notes its status."""
+    """Sends an answer, piece by piece as the client takes it, and notes its status."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, holder: Holder) -> None:
         self._send = send
+        self._holder = holder
         self.status: int | None = None  # None until the answer begins
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-        await self._send(message)
+            self._holder.sends()
+        body = memoryview(message.get("body", b""))
+        while len(body) > _PIECE_BYTES:
+            await self._send({"type": "http.response.body", "body": bytes(body[:_PIECE_BYTES]), "more_body": True})
+            body = body[_PIECE_BYTES:]
+        await self._send(message if len(body) == len(message.get("body", b"")) else {**message, "body": bytes(body)})
+
+    async def whole(self, status: int, body: bytes, headers: Headers = ()) -> None:
+        """Sends a whole answer."""
+        described = [(b"content-length", str(len(body)).encode()), *headers]
+        if not any(name == b"content-type" for name, _ in headers):
+            described.append((b"content-type", _JSON))
+        await self({"type": "http.response.start", "status": status, "headers": described})
+        await self({"type": "http.response.body", "body": body})
+
+    async def error(self, error: RequestError) -> None:
+        """Says what is wrong, unless the answer has begun."""
+        if self.status is None:
+            headers = [(b"accept-encoding", b"gzip, identity")] if error.status == 415 else []
+            await self.whole(error.status, orjson.dumps({"error": error.message}), headers)
 
 
 @dataclasses.dataclass
@@ -78,7 +100,7 @@ class ServingPaths:
     def __init__(self, predictor: Predictor) -> None:
         """Answers from the versions that `predictor` serves."""
         self._predictor = predictor
-        self._held_bytes = 0  # of the bodies of all requests under way
+        self._bodies = Bodies(predictor.settings.max_body_bytes, predictor.settings.body_s)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """One request, as ASGI asks for it."""
@@ -86,37 +108,40 @@ class ServingPaths:
             await self.inner(scope, receive, send)
             return
         start = time.perf_counter()
-        answered, watched = _Answered(), _Watched(send)
-        content_type, status, answer = _JSON, 200, b""
-        body = bytearray()
+        answered = _Answered()
+        answering = self._predictor.answering
+        with anyio.CancelScope() as gone, _watched(scope, gone.cancel), answering(gone.cancel) as holder:
+            watched = _Watched(send, holder)
+            try:
+                await self._answer(scope, receive, watched, answered)
+            except ClientGone:
+                return
+            except RequestError as error:
+                await watched.error(error)
+            except asyncio.CancelledError:
+                if gone.cancel_called:
+                    raise
+                await watched.error(RequestError(503, "The server is stopping"))
+            except Exception as error:
+                _LOG.exception("a request failed")
+                await watched.error(RequestError(500, f"{type(error).__name__}: {error}"))
+        if not gone.cancelled_caught and watched.status is not None:
+            seconds = time.perf_counter() - start
+            self._predictor.metrics.count_request(answered.method, answered.signature, watched.status, seconds)
+
+    async def _answer(self, scope: Message, receive: Receive, send: _Watched, answered: _Answered) -> None:
+        body = await self._bodies.read(scope, receive)
         try:
-            await self._read(scope, receive, body)
             path, verb = scope["path"], scope["method"]
             if path.lower().startswith("/v1/"):
-                answer = await self._serving(verb, path, bytes(body), answered)
+                await send.whole(200, await self._serving(verb, path, bytes(body.data), answered))
             elif verb == "GET" and path in _METRICS:
-                answered.method, content_type = "metrics", _PROMETHEUS
-                answer = self._predictor.metrics.page()
+                answered.method = "metrics"
+                await send.whole(200, self._predictor.metrics.page(), [(b"content-type", _PROMETHEUS)])
             else:
-                await self.inner(scope, _replay(bytes(body)), watched)
-        except _ClientGone:
-            return
-        except RequestError as error:
-            status, answer = error.status, orjson.dumps({"error": error.message})
-        except Exception as error:
-            _LOG.exception("a request failed")
-            status, answer = 500, orjson.dumps({"error": one_line(f"{type(error).__name__}: {error}")})
+                await self.inner(_unpacked(scope), _replay(bytes(body.data)), send)
         finally:
-            self._held_bytes -= len(body)
-        if watched.status is None:
-            headers = [(b"content-type", content_type), (b"content-length", str(len(answer)).encode())]
-            await send({"type": "http.response.start", "status": status, "headers": headers})
-            await send({"type": "http.response.body", "body": answer})
-        else:
-            status = watched.status
-        self._predictor.metrics.count_request(
-            answered.method, answered.signature, status, time.perf_counter() - start
-        )
+            self._bodies.release(body)
 
     async def _serving(self, verb: str, path: str, body: bytes, answered: _Answered) -> bytes:
         match = _PATH.fullmatch(path)
@@ -169,29 +194,19 @@ class ServingPaths:
             described = {"signature_def": {"signature_def": version.signature_defs}}
             return orjson.dumps({"model_spec": spec, "metadata": described}, option=orjson.OPT_INDENT_2)
 
-    async def _read(self, scope: Message, receive: Receive, body: bytearray) -> None:
-        """Fills `body`, and stops reading where it grows over the limit."""
-        most = self._predictor.settings.max_body_bytes
-        headers = {name.lower(): value for name, value in scope["headers"]}
-        encoding = headers.get(b"content-encoding", b"identity").lower()
-        if encoding != b"identity":
-            raise RequestError(415, f"Content-Encoding must be identity, got {encoding.decode('latin-1')}")
-        length = headers.get(b"content-length", b"0")
-        if length.isdigit() and (len(length) > 18 or int(length) > most):
-            raise RequestError(413, f"The request body of {length[:18].decode()} bytes is over the limit of {most}")
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise _ClientGone
-            chunk = message.get("body", b"")
-            if len(body) + len(chunk) > most:
-                raise RequestError(413, f"The request body is over the limit of {most} bytes")
-            if self._held_bytes + len(chunk) > _BODIES_AT_ONCE * most:
-                raise RequestError(503, "The server is busy: the requests under way are too large; try again")
-            body += chunk
-            self._held_bytes += len(chunk)
-            if not message.get("more_body", False):
-                return
+
+@contextmanager
+def _watched(scope: Message, when_lost: Callable[[], None]) -> Iterator[None]:
+    """While the block runs, `when_lost` is called where the connection breaks off, if the server can tell."""
+    watched = scope.get("extensions", {}).get("asr_serve.watched", lambda _: nullcontext())
+    with watched(when_lost):
+        yield
+
+
+def _unpacked(scope: Message) -> Message:
+    """The request as if its body hadn't been packed."""
+    packed = (b"content-encoding", b"content-length")
+    return {**scope, "headers": [(name, value) for name, value in scope["headers"] if name.lower() not in packed]}
 
 
 def _replay(body: bytes) -> Receive:

@@ -108,9 +108,11 @@ def test_names_in_messages():
     assert image_files.shown("a\nb") == r"a\nb"
     assert image_files.shown(os.fsdecode(b"caf\xe9")) == r"caf\udce9"
     assert image_files.utf8(os.fsdecode(b"caf\xe9/\xc3\xa4")) == r"caf\xe9/ä"
-    assert image_files.tally(["a.jpg", "b.JPG", "c.bmp"]) == "2 *.jpg, 1 *.bmp"
+    assert image_files.tally(["c.bmp", "a.jpg", "b.jpg", "c.JPG"]) == "2 *.jpg, 1 *.bmp, 1 *.JPG"
     assert image_files.tally([]) == ""
-    assert image_files.is_other_image("a.JPEG") and not image_files.is_other_image("a.png")
+    assert image_files.is_read("a.PNG") and image_files.is_image("a.PNG")
+    assert image_files.is_image("a.JPEG") and not image_files.is_read("a.JPEG")
+    assert not image_files.is_image("a.txt")
 
 
 def test_messages_without_what_is_tensorflows_own():

@@ -278,7 +278,7 @@ def test_what_was_found_and_what_was_left_out_is_told(tmp_path, capsys):
             _png(folder / name / "x.png", _grey(9))
     ImageFolder(folder).load("train")
     assert capsys.readouterr().err == (
-        f"Image folder {folder}: 8 grey images of 6 x 8 px in 4 files; left out: 9 *.jpg, 1 *.bmp, a/, b/, c/, "
+        f"Image folder {folder}: 8 grey images of 6 x 8 px in 4 files; left out: 9 *.jpg, 1 *.BMP, a/, b/, c/, "
         "and 1 more (only *.png and *.npy in the folder itself are read).\n"
     )
 

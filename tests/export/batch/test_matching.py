@@ -84,14 +84,16 @@ def test_values_of_the_flag(folder, monkeypatch):
 
 
 def test_what_is_found_and_left_out_is_told(folder, capsys):
-    write(folder, *(f"{index}.png" for index in range(3)), *(f"{index}.jpg" for index in range(9)), "x.bmp", "a.txt")
+    write(folder, *(f"{index}.png" for index in range(3)), *(f"{index}.jpg" for index in range(9)))
+    write(folder, "x.bmp", "a.txt", "9.PNG")
     write(folder, "more/a.npy", "more/b.jpg", "more/._b.jpg", "other/c.jpg")
     matching.survey(["*.png", "more/*.npy"])
     assert capsys.readouterr().err == (
-        "Found 4 files; left out beside them: 10 *.jpg, 1 *.bmp (PNG, NPY and TFRecord files are read).\n"
+        "Found 4 files; left out beside them: 10 *.jpg, 1 *.PNG, 1 *.bmp (PNG, NPY and TFRecord files are read).\n"
     )
     matching.survey(["more/*"])  # what was asked for is no more left out: it is refused with a reason
-    assert capsys.readouterr().err == "Found 2 files.\n"
+    matching.survey(["0.png", "more/a.npy"])  # and who names files doesn't mean those beside them
+    assert capsys.readouterr().err == "Found 2 files.\nFound 2 files.\n"
 
 
 @pytest.mark.parametrize(
