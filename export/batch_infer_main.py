@@ -12,6 +12,7 @@ Without them it runs in this process.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 
@@ -81,6 +82,8 @@ def _main() -> None:
     del apache_beam, pyarrow
     from asr_tf.export.batch import job, matching
 
+    if not _FLAGS.debug:  # of what ends the job, the message is enough
+        logging.getLogger("apache_beam.runners.common").setLevel(logging.CRITICAL)
     options = job.parse_options(_beam_arguments)
     output = os.path.expanduser(_FLAGS.output).rstrip("/") or "/"
     model = job.find_model(_FLAGS.export_dir, _FLAGS.version)

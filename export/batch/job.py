@@ -114,13 +114,22 @@ def run(
     with output_folder.writing(output) as folder:
         beam_pipeline = beam.Pipeline(options=options)
         pipeline.build(beam_pipeline, patterns, model, folder, output_format)
-        result = beam_pipeline.run()
-        state = result.wait_until_finish()
+        try:
+            result = beam_pipeline.run()
+            state = result.wait_until_finish()
+        except Exception as error:  # of whatever a step raises Beam makes an exception of its own
+            raise RuntimeError(f"the job failed and leaves nothing in {output!r}: {_last_line(error)}") from error
         if state not in (None, PipelineState.DONE):
-            raise RuntimeError(f"the job ended as {state}.")
+            raise RuntimeError(f"the job ended as {state}, and leaves nothing in {output!r}.")
         if output_format == pipeline.COCO:
             coco_json.join(f"{folder}/{pipeline.COCO_PREFIX}")
     return pipeline.written_and_refused(result)
+
+
+def _last_line(error: Exception) -> str:
+    """What an exception of Beam is about: the lines before that are the worker's traceback."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[-1].removeprefix(f"{type(error).__name__}: ")
 
 
 def places(output: str, output_format: str, written: int, refused: int) -> list[str]:

@@ -186,7 +186,7 @@ def test_a_job_that_fails_leaves_nothing(export_dir, inputs, tmp_path, monkeypat
         raise OSError("the disk is full")
 
     monkeypatch.setattr(pipeline.writing, "to_table", fail)
-    with pytest.raises(Exception, match="the disk is full"):
+    with pytest.raises(RuntimeError, match="^the job failed and leaves nothing in '.*/out': .*the disk is full .*"):
         run(export_dir, [f"{inputs[0]}/s-0.npy"], tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
@@ -263,6 +263,12 @@ def test_an_export_without_masks_has_no_coco(export_dir, inputs, tmp_path):
     with pytest.raises(ValueError, match="gives no masks, which the format coco needs: export the model anew"):
         run(export_dir, [f"{inputs[0]}/s-*"], tmp_path / "out", "coco")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_failure_is_told_without_the_workers_traceback():
+    for start in ("", "Traceback (most recent call last):\n  File x\nRuntimeError: "):
+        assert job._last_line(RuntimeError(f"{start}OSError: full [while x]\n")) == "OSError: full [while x]"
+    assert job._last_line(RuntimeError()) == "RuntimeError"
 
 
 @pytest.mark.slow
