@@ -14,11 +14,24 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+import testing_asr_model
 
+from asr_tf.constraints import CountInSet, TightWindows
+from asr_tf.data import Scenes
 from asr_tf.networks.decoder import MLPDecoder
 from asr_tf.networks.prior import AIRPrior, AutoregressivePrior
 from asr_tf.networks.recognition import LSTMRecognition
-from benchmarks import arithmetic, command, growth, kernels, published, quality, versus, worker
+from benchmarks import (
+    arithmetic,
+    command,
+    growth,
+    kernels,
+    published,
+    quality,
+    refinement,
+    versus,
+    worker,
+)
 
 # Each makes its parts anew: a part belongs to one model.
 SETTINGS = [
@@ -323,3 +336,32 @@ def test_a_checkout_that_cannot_be_timed_is_refused(tmp_path):
     _write(tmp_path, STAND_IN)
     with pytest.raises(command.Refusal, match=f"times {tmp_path} ended without an answer, with status 1; why stands"):
         versus.Worker(tmp_path, "export_infer_b256_t4")
+
+
+def test_refinement_beside_inference():
+    model, batch = testing_asr_model.tiny(constraints=[CountInSet((1, 3), strength=1.0)]), testing_asr_model.images(6)
+    inferred = model.infer(batch)
+    scenes = Scenes(
+        np.rint(255 * batch).astype(np.uint8), inferred["count"].numpy().astype(np.int32), inferred["boxes"].numpy()
+    )
+    start, later = (refinement.refinement(model, scenes, steps) for steps in (0, 6))
+    assert start["gain_nats"] == start["share_of_images_refined"] == 0.0
+    assert start["count_accuracy"] == 1.0 and start["mean_iou"] > 0.95
+    assert later["gain_nats"] == pytest.approx(
+        later["negative_elbo_nats_before"] - later["negative_elbo_nats_after"], rel=1e-3
+    )
+    assert later["gain_nats"] > 0.1 and 0.0 < later["mean_iou"] < start["mean_iou"]
+
+
+def test_obedience_counts_scenes_and_draws(monkeypatch):
+    monkeypatch.setattr(refinement, "CHUNK", 20)
+    model = testing_asr_model.tiny(constraints=[CountInSet((1, 3), strength=1.0), TightWindows(slack_px=99.0)])
+    plain, obeying = (refinement.obedience(model, 50, obey) for obey in (False, True))
+    counts = np.concatenate([model.sample(n, (0, start))["count"] for start, n in ((0, 20), (20, 20), (40, 10))])
+    assert plain["broken"] == {"count_in_set": int(np.sum(~np.isin(counts, (1, 3)))), "tight_windows": 0}
+    assert obeying["broken"] == {"count_in_set": 0, "tight_windows": 0}
+    draws = sum(
+        n / model.sample(n, (0, start), obey=True)["acceptance_rate"].numpy()
+        for start, n in ((0, 20), (20, 20), (40, 10))
+    )
+    assert obeying["acceptance_rate"] == pytest.approx(50 / draws)

@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import testing_export
+import testing_server
 
+from asr_tf.constraints import CountInSet
 from asr_tf.export import artifact, exporter
 from asr_tf.runs.run_folder import RunFolder
+from asr_tf.serving.client import Client, ServingError
 
 
 def card_of(folder):
@@ -100,6 +103,29 @@ def test_an_rgb_model(tmp_path, model_format):
     answers, wanted = infer(images=images), model.infer(images)
     for name, value in wanted.items():
         np.testing.assert_allclose(answers[name], value, rtol=0, atol=1e-4, err_msg=name)
+
+
+def test_what_is_exported_is_served_as_the_model_answers(tmp_path):
+    """From the model by way of the folder, the server and the client: refined posteriors, and scenes that obey."""
+    model = testing_export.tiny_model(constraints=[CountInSet((1, 3), strength=1.0)])
+    exporter.export_model(model, tmp_path, warmup=False)
+    images = testing_export.images(5)
+    with testing_server.serving(tmp_path) as server, Client(server.url) as client:
+        refined, wanted = client.refine(images, steps=2), model.refine(images, 2)
+        assert set(vars(refined)) == set(wanted)
+        for name, value in wanted.items():
+            atol = 1e-4 if name == "masks" else 1e-5  # quotients of small numbers
+            np.testing.assert_allclose(getattr(refined, name), value, rtol=1e-5, atol=atol, err_msg=name)
+        scenes, wanted = client.sample(30, seed=(2, 3), obey=True), model.sample(30, (2, 3), obey=True)
+        assert set(scenes.count) == {1, 3} and 0.0 < scenes.acceptance_rate < 1.0
+        for name, value in wanted.items():
+            np.testing.assert_allclose(getattr(scenes, name), value, rtol=0, atol=1e-5, err_msg=name)
+        plain, wanted = client.sample(30, seed=(2, 3)), model.sample(30, (2, 3))
+        np.testing.assert_allclose(plain.images, wanted["images"], rtol=0, atol=1e-5)
+        np.testing.assert_array_equal(plain.obeys, np.isin(wanted["count"], (1, 3)))
+        np.testing.assert_allclose(plain.acceptance_rate, plain.obeys.mean(), rtol=1e-6)
+        with pytest.raises(ServingError, match="4 of 4 scenes still break a rule after the last try; of all drawn"):
+            client.sample(4, seed=(0, 0), num_objects=2, obey=True)
 
 
 def test_figures_of_an_earlier_state_are_left_out(tmp_path, capsys):
