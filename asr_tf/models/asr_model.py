@@ -31,10 +31,13 @@ from asr_tf.distributions import RelaxedPresenceCode, scene_posterior
 from asr_tf.imaging.composition import Composition, Sum
 from asr_tf.imaging.observation import BernoulliPixels, Observation
 from asr_tf.models import bound, parts
-from asr_tf.models.answers import SceneAnswers
-from asr_tf.models.bound_model import initial_weights_from
+from asr_tf.models.bound_model import BoundModel, initial_weights_from
+from asr_tf.models.inference import SceneInference, background_of, in_parts
+from asr_tf.models.likelihood import ImportanceWeights
+from asr_tf.models.refinement import Refiner, Regularized, noise_of, posterior_of
 from asr_tf.models.renderer import Renderer
 from asr_tf.models.rule_terms import PriorScenes
+from asr_tf.models.sampling import SceneSampler
 from asr_tf.networks.contracts import (
     Background,
     LatentNoise,
@@ -46,27 +49,34 @@ from asr_tf.networks.contracts import (
 from asr_tf.networks.decoder import MLPDecoder
 from asr_tf.networks.prior import AutoregressivePrior
 from asr_tf.networks.recognition import LSTMRecognition
-from asr_tf.scene import ObjectiveTerms, SceneSpec, scale_prior
+from asr_tf.scene import ObjectiveTerms, PosteriorStatistics, SceneSpec, scale_prior
 
 __all__ = ["ASRModel"]
 
 # Where nothing is known of counts and sizes.
 _MOST_OBJECTS = 4
 _SCALE_PRIOR = (-1.0, math.sqrt(0.05))
+# What is taken at once: more needs memory, and is no faster.
+_LARGEST_BATCH = 256
+_LARGEST_REFINED = 64
 
 
 @gin.register
 @keras.saving.register_keras_serializable(package="asr_tf")
-class ASRModel(SceneAnswers):
+class ASRModel(BoundModel):
     """Attend-Infer-Repeat with amortized structural regularization; every weight exists after construction.
 
-    Learning goes through Keras, see `BoundModel`; what it can be asked is in `SceneAnswers`.
+    Learning goes through Keras, see `BoundModel`.  Beside that it is asked what is in images (`infer`, `refine`), what
+    scenes look like (`render`), for new scenes (`sample`), and how likely images are (`log_likelihood`).
 
     Attributes:
         counts: the numbers of objects that an image may hold; None where they aren't known.
         sides_px: (low, high) of the objects' sides; None where they aren't known.
         spec: what all parts agree on.
+        num_steps: T, the most objects in a scene.
         recognition, decoder, prior, background, composition, observation: the parts, see `asr_tf.networks.contracts`.
+        renderer, inference, refiner, sampler, likelihood: what the parts do together: draw objects, find them, find
+            them with more time, draw new scenes, and weigh images.
     """
 
     finds_objects = True
@@ -170,6 +180,11 @@ class ASRModel(SceneAnswers):
         fields = [name for name in ObjectiveTerms._fields if name != "kl_background" or background is not None]
         parts.check_learns("ASRModel.prior", self.prior, constraints)
         self._prepare_training(fields, constraints, clipnorm, multiplier_scale)
+        drawing = (self.background, self.composition, self.renderer)
+        self.inference = SceneInference(self.recognition, *drawing)
+        self.refiner = Refiner(self.inference, self._regularized)
+        self.sampler = SceneSampler(self.prior, *drawing, self.rule_terms, self.step)
+        self.likelihood = ImportanceWeights(self.recognition, *drawing, self.observation, self.prior, self.step)
         self.built = True
 
     def get_config(self) -> dict[str, Any]:
@@ -212,13 +227,13 @@ class ASRModel(SceneAnswers):
     def score_recognized(
         self, images: tf.Tensor, recognized: Recognized, seed: tf.Tensor, training: bool
     ) -> tuple[ObjectiveTerms, SceneStatistics]:
-        """See `SceneAnswers.score_recognized`."""
+        """The bound's terms and what the rules look at, of a posterior and a sample of it; as of `score`."""
         recognized = parts.checked_recognized(recognized, self.spec)
         latents = recognized.latents
         posterior = scene_posterior(recognized.posterior)
         prior = self.prior.distribution(self.step).given(latents)
         objects, boxes, drawn = self.renderer.draw(latents)
-        background, kl_background = self._infer_background(images, seed)
+        background, kl_background = background_of(self.background, images, self.spec, seed)
         if training and self.estimator == "concrete":
             relaxed = RelaxedPresenceCode(self.temperature, posterior.presence.logits).sample(seed=seed)
             canvas = self.composition.canvas(drawn, bound.relaxed_presence(relaxed), background)
@@ -240,6 +255,146 @@ class ASRModel(SceneAnswers):
         )
         return terms._replace(kl_background=kl_background), statistics
 
+    def _regularized(
+        self, images: tf.Tensor, free: PosteriorStatistics, normal: LatentNoise, seed: tf.Tensor
+    ) -> Regularized:
+        """What training minimizes, of each image by itself, of a posterior with free numbers, see `refinement`."""
+        recognized = parts.checked_recognized(self.recognition(images, noise_of(free, normal)), self.spec)
+        recognized = recognized._replace(posterior=posterior_of(recognized.posterior, free))
+        terms, statistics = self.score_recognized(images, recognized, seed, training=False)
+        return Regularized(terms.negative_elbo, self.rule_terms.of_images(statistics))
+
     def prior_scenes(self) -> PriorScenes:
         """See `BoundModel.prior_scenes`."""
         return PriorScenes(self.prior, self.renderer, self.step)
+
+    # What a model can be asked.
+
+    def infer(self, images: Any, with_objects: bool = False) -> dict[str, tf.Tensor]:
+        """Deterministic inference: the likeliest count, and the mode of every latent.
+
+        Args:
+            images: [B, H, W, C]; float in [0, 1] or uint8.
+            with_objects: whether to return each object on a canvas of its own too.
+
+        Returns:
+            `count` int32 [B]; `count_probs` float32 [B, T + 1]; `presence` float32 [B, T], 0 or 1; `boxes` [B, T, 4],
+            attention windows as canvas fractions, zeros for absent objects; `z_what` [B, T, Z], likewise; `scores`
+            [B, T], q(n >= t), how sure it is of each object; `masks` [B, T, H, W, 1], the share of each pixel that each
+            object has, zeros for absent ones; `reconstruction` [B, H, W, C] in [0, 1]; if asked for, `objects`
+            [B, T, H, W, C], what each present step draws.
+
+        Raises:
+            ValueError, TypeError: images of another shape, size, dtype or range.
+        """
+        found = in_parts(self.inference.find, self._checked(images), _LARGEST_BATCH)
+        if not with_objects:
+            del found["objects"]
+        return found
+
+    def refine(self, images: Any, steps: Any = 20, seed: Any = (0, 0)) -> dict[str, tf.Tensor]:
+        """Inference that takes its time: the posterior of each image by itself, from the amortized one on.
+
+        It ascends what training does, the bound less the penalties, with the weights fixed; rules about a batch as a
+        whole say nothing of one image, and are left out.  Where that ends worse than it began, an image keeps its
+        amortized posterior.
+
+        Args:
+            images: [B, H, W, C]; float in [0, 1] or uint8.
+            steps: int32 [], of the ascent, 0 or more; each takes several times as long as `infer`.
+            seed: int32 [2], of its noise.
+
+        Returns:
+            What `infer` does, of the refined posterior; and `negative_elbo_nats_before` and `_after`, and
+            `penalties_nats_before` and `_after`, float32 [B] each: what amortization cost, by noise that is the same
+            for both and that the ascent hasn't seen.  (The sum of both is never larger after than before.)
+
+        Raises:
+            ValueError, TypeError: images of another shape, size, dtype or range, or steps that aren't a whole number,
+                0 or more.
+        """
+        if not tf.is_tensor(steps):
+            check_whole("steps", steps, 0)
+        steps, seed = tf.convert_to_tensor(steps, tf.int32), tf.convert_to_tensor(seed, tf.int32)
+        return in_parts(lambda part: self.refiner.refine(part, steps, seed), self._checked(images), _LARGEST_REFINED)
+
+    def render(
+        self, what: tf.Tensor, boxes: tf.Tensor, presence: tf.Tensor, background: tf.Tensor | None = None
+    ) -> tf.Tensor:
+        """Draws scenes of given objects; those that `infer` found give its reconstruction.
+
+        Args:
+            what: float32 [B, T, Z], appearances.
+            boxes: float32 [B, T, 4], `[ymin, xmin, ymax, xmax]` as fractions of the canvas; an object fills its box,
+                whatever the box's proportions, and what lies outside the canvas isn't seen.
+            presence: float32 [B, T], 0 for an absent object and 1 for a present one, in any order; between, an object
+                is fainter.
+            background: float32 [B, H, W, C], None for black.
+
+        Returns:
+            float32 [B, H, W, C] in [0, 1].
+        """
+        return self.composition.canvas(self.renderer.draw_present(what, boxes, presence), presence, background)
+
+    def sample(
+        self,
+        num_samples: Any,
+        seed: Any,
+        num_objects: Any = -1,
+        with_masks: bool = False,
+        obey: bool = False,
+        max_tries: Any = 100,
+    ) -> dict[str, tf.Tensor]:
+        """New scenes from the prior; the same seed gives the same scenes.
+
+        Args:
+            num_samples: int32 [], N.
+            seed: int32 [2].
+            num_objects: int32 [], the number of objects in every scene (exact, without rejection); -1 draws it too.
+            with_masks: whether to return which object each pixel shows, too.
+            obey: whether scenes that break one of the model's rules are drawn again.
+            max_tries: int32 [], how often at most, for each scene, with the first time.
+
+        Returns:
+            `images` float32 [N, H, W, C] in [0, 1]; `count` int32 [N]; `presence` [N, T]; `boxes` [N, T, 4] and
+            `z_what` [N, T, Z], zeros for absent objects; if asked for, `masks` [N, T, H, W, 1], as of `infer`.
+            Where scenes obey: `obeys`, bool [N], and `acceptance_rate`, float32 [], the share of all scenes drawn that
+            broke no rule.
+
+        Raises:
+            ValueError: `num_objects` is not between -1 and T, there isn't one try, or scenes still break a rule after
+                the last (in a graph, `obeys` says which).
+        """
+        if not tf.is_tensor(num_objects):
+            check_range("num_objects", num_objects, -1, self.num_steps)
+        if not tf.is_tensor(max_tries):
+            check_whole("max_tries", max_tries)
+        asked = [tf.convert_to_tensor(value, tf.int32) for value in (num_samples, seed, num_objects)]
+        if not obey:
+            return self.sampler.draw(*asked, with_masks)
+        scenes = self.sampler.draw_obeying(*asked, tf.convert_to_tensor(max_tries, tf.int32), with_masks)
+        if tf.executing_eagerly():
+            self.sampler.check_obeyed(scenes, int(max_tries))
+        return scenes
+
+    def log_likelihood(self, images: Any, num_particles: Any, seed: Any) -> tf.Tensor:
+        """Importance-weighted lower bound of log p(x), with the count summed out in every particle.
+
+        Args:
+            images: [B, H, W, C]; float in [0, 1] or uint8.
+            num_particles: K, 1 or more; with 1 its mean is no less than the ELBO, and it grows with K.
+            seed: int32 [2].
+
+        Returns:
+            float32 [B], nats.
+
+        Raises:
+            ValueError, TypeError: images of another shape, size, dtype or range, or no particle.
+        """
+        if not tf.is_tensor(num_particles):
+            check_positive("num_particles", num_particles)
+        return self.likelihood.lower_bound(
+            self._checked(images),
+            tf.convert_to_tensor(num_particles, tf.int32),
+            tf.convert_to_tensor(seed, tf.int32),
+        )

@@ -23,10 +23,12 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from asr_tf import fast
+from asr_tf.models.inference import SceneInference
 from asr_tf.networks.contracts import LatentNoise
 from asr_tf.scene import PosteriorStatistics, SceneSpec
 
-__all__ = ["Regularized", "amortized", "ascend", "means", "no_worse", "noise_of", "posterior_of"]
+__all__ = ["Refiner", "Regularized", "amortized", "ascend", "means", "no_worse", "noise_of", "posterior_of"]
 
 # What Adam's first step moves: in standard deviations of the amortized posterior, and their logarithms; logits in nats.
 # Chosen on validation images, see docs/experiments.md: windows are what amortization gets wrong.
@@ -182,3 +184,38 @@ def no_worse(
 
     choose = tf.nest.map_structure
     return choose(chosen, free, start), before, choose(chosen, after, before)
+
+
+class Refiner:
+    """Refines what a model finds."""
+
+    def __init__(
+        self,
+        inference: SceneInference,
+        objective: Callable[[tf.Tensor, PosteriorStatistics, LatentNoise, tf.Tensor], Regularized],
+    ) -> None:
+        """Takes what training minimizes: of images, free numbers, noise for one image, and a seed, int32 [2]."""
+        self.inference, self.objective = inference, objective
+
+    @fast.graph
+    def refine(self, images: tf.Tensor, steps: tf.Tensor, seed: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Finds the objects of images; gives what `ASRModel.refine` does.
+
+        Args:
+            images: float32 [B, H, W, C] in [0, 1].
+            steps: int32 [], of the ascent.
+            seed: int32 [2].
+        """
+        ascent_seed, held_out_seed, other_seed = tf.unstack(tf.random.split(seed, 3))
+
+        def objective(free: PosteriorStatistics, normal: LatentNoise) -> Regularized:
+            return self.objective(images, free, normal, other_seed)
+
+        spec = self.inference.spec
+        free = ascend(objective, amortized(tf.shape(images)[0], spec), spec, steps, ascent_seed)
+        free, before, after = no_worse(objective, free, spec, held_out_seed)
+        found = self.inference.find_by(images, means(free), free.presence_logits)
+        del found["objects"]
+        for when, values in (("before", before), ("after", after)):
+            found |= {f"{name}_nats_{when}": value for name, value in values._asdict().items()}
+        return found

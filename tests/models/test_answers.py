@@ -13,7 +13,7 @@ from asr_tf.constraints import (
     SceneStatistics,
     TightWindows,
 )
-from asr_tf.models import answers
+from asr_tf.models import asr_model
 from asr_tf.networks.contracts import Background, LatentNoise
 from asr_tf.networks.conv_recognition import ConvRecognition
 
@@ -152,7 +152,7 @@ def test_an_image_is_refined_by_itself():
 def test_many_images_go_in_parts_and_seeds_matter(monkeypatch):
     model, batch = tiny(), varied(5)
     whole = model.refine(batch, 3)
-    monkeypatch.setattr(answers, "_LARGEST_REFINED", 2)
+    monkeypatch.setattr(asr_model, "_LARGEST_REFINED", 2)
     for name, value in model.refine(batch, 3).items():
         atol = 1e-3 if name == "masks" else 1e-4
         np.testing.assert_allclose(value, whole[name], rtol=1e-5, atol=atol, err_msg=name)
