@@ -3,7 +3,7 @@
 #
 #   make demo       train, evaluate and sample on drawn sprites, in runs/demo; at most 5 minutes on 2 cores
 #   make test       the tests, without the slow ones        make slow-test  the slow ones
-#   make lint       ruff and mypy                           make wheel      dist/asr_tf-*.whl
+#   make lint       ruff, bandit and mypy                   make wheel      dist/asr_tf-*.whl
 #   make clean      what tools leave behind                 make clean-demo the demo's run
 #   make dist-clean the virtual environment too
 #
@@ -63,6 +63,7 @@ slow-test: $(VENV)/.installed-test
 # mypy finds modules by their folders and runs nothing: it reads links that are laid out as the wheel is.
 lint: $(VENV)/.installed-lint
 	$(BIN)/ruff check .
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive setup.py asr_tf export benchmarks
 	rm -rf build/layout
 	mkdir -p build/layout/asr_tf
 	ln -s $(addprefix ../../../,$(filter-out %/export,$(wildcard asr_tf/*)) export) build/layout/asr_tf

@@ -65,7 +65,7 @@ TEST = [
     *LABELLED,  # average precision is held against it, too
     *SERVE,
 ]
-LINT = ["mypy>=1.11,<3", "ruff>=0.6,<1"]
+LINT = ["bandit[toml]>=1.8,<2", "mypy>=1.11,<3", "ruff>=0.6,<1"]
 
 
 def version() -> str:

@@ -152,12 +152,10 @@ def check_images(
         return images.astype(np.float32) / 255.0
     if not np.issubdtype(images.dtype, np.floating):
         raise TypeError(f"{name} must be uint8 or floating point, got dtype {images.dtype}.")
-    low, high = float(images.min()), float(images.max())
+    low, high = images.min(), images.max()
     if np.isnan(low):
         index = int(np.argwhere(np.isnan(images))[0, 0])
         raise ValueError(f"{name} must not hold NaN; image {index} does.")
     if low < 0.0 or high > 1.0:
-        raise ValueError(
-            f"{name} in floating point must lie in [0, 1], got values from {low:g} to {high:g}."
-        )
+        raise ValueError(f"{name} in floating point must lie in [0, 1], got values from {low!s} to {high!s}.")
     return images.astype(np.float32, copy=False)

@@ -49,9 +49,9 @@ def checkout(revision: str) -> Iterator[tuple[pathlib.Path, str]]:
 
 
 def _git(*arguments: str) -> bytes:
-    """What git prints; nothing where it fails."""
+    """What git prints; nothing where it fails.  It is the git that the user finds on the path, too."""
     try:
-        return subprocess.run(["git", *arguments], cwd=command.ROOT, capture_output=True).stdout
+        return subprocess.run(["git", *arguments], cwd=command.ROOT, capture_output=True).stdout  # nosec B607
     except FileNotFoundError:
         raise command.Refusal("--against needs git, which isn't installed.") from None
 

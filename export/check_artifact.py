@@ -100,7 +100,12 @@ def _load_saved_model(folder: pathlib.Path) -> tuple[Any, dict[str, Callable[...
     """The model, which must be kept as long as its signatures are used, and these."""
     import tensorflow as tf
 
-    loaded = tf.saved_model.load(str(folder))
+    before = os.getcwd()
+    os.chdir(folder)  # in a path TensorFlow takes [, * and \ for parts of a pattern
+    try:
+        loaded = tf.saved_model.load(".")
+    finally:
+        os.chdir(before)
 
     def callable_of(signature: Any) -> Callable[..., dict[str, Any]]:
         return lambda **inputs: signature(**{name: tf.constant(value) for name, value in inputs.items()})

@@ -50,6 +50,7 @@ def run() -> None:
 def _check() -> None:
     command_line.require(_FLAGS, "workdir", "the folder of a run")
     command_line.require(_FLAGS, "export_dir", "the folder to put the version in")
+    command_line.check_folder(_FLAGS, "export_dir")
 
 
 def _main() -> None:

@@ -67,8 +67,15 @@ def export_run(
 
 def _report(folder: RunFolder, steps: int) -> dict[str, Any] | None:
     """The test figures of these weights; None where there are none, or those of an earlier state of the run."""
-    report = json.loads(folder.report.read_text(encoding="utf-8")) if folder.report.is_file() else None
-    if report is not None and report.get("train_steps") != steps:
+    if not folder.report.is_file():
+        return None
+    try:
+        report = dict(json.loads(folder.report.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise artifact.ExportError(
+            f"{folder.report} is damaged ({error}): asr_evaluate writes it anew, or move it away."
+        ) from error
+    if report.get("train_steps") != steps:
         print(f"{folder.report} is of step {report.get('train_steps')}, and the model of step {steps}: left out.")
         return None
     return report

@@ -28,6 +28,12 @@ def test_bad_images(images, error, parts):
         assert part in message
 
 
+def test_numbers_are_told_with_all_digits():
+    images = np.float32([0.5, 1.000001]).reshape(1, 1, 2, 1)
+    with pytest.raises(ValueError, match=r"images in floating point must .* got values from 0.5 to 1.000001\.$"):
+        checks.check_images(images)
+
+
 def test_good_images_come_back_as_float32():
     bytes_ = np.array([0, 51, 255], np.uint8).reshape(1, 1, 3, 1)
     np.testing.assert_allclose(checks.check_images(bytes_).ravel(), [0.0, 0.2, 1.0], rtol=1e-6)

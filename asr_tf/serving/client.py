@@ -11,17 +11,17 @@ Example:
 from __future__ import annotations
 
 import dataclasses
-import http.client
 import json
-import threading
+import os
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import numpy as np
 
-from asr_tf.checks import check_images
+from asr_tf.checks import check_images, check_whole
+from asr_tf.serving.connections import Connections
 
 __all__ = ["Client", "DrawnScenes", "FoundScenes", "RefinedScenes", "ServingError"]
 
@@ -29,6 +29,12 @@ __all__ = ["Client", "DrawnScenes", "FoundScenes", "RefinedScenes", "ServingErro
 _MOST_NUMBERS = 2**20
 # What asr_serve takes in one request unless it is told otherwise.
 _MOST_IMAGES = 4096
+# Images times particles of one request, some seconds of work.
+_MOST_PARTICLES = 2**14
+# What tells the seeds of parts apart.
+_SEED_STEP = 0x9E3779B1
+# Scenes are drawn in parts of at most so many: an image has far more numbers than its objects.
+_MOST_RENDERED = 256
 # What a model refines at once.
 _MOST_REFINED = 64
 _DTYPES: dict[str, type] = {"count": np.int32, "obeys": np.bool_}  # of all others: float32
@@ -113,7 +119,7 @@ class DrawnScenes:
 class Client:
     """Asks one model of a server.
 
-    Connections are kept open, one a thread, so that a client may be shared.
+    Connections are kept open.  Threads may share a client, and processes that are forked.
     """
 
     def __init__(
@@ -124,35 +130,35 @@ class Client:
         version: int | None = None,
         label: str | None = None,
         timeout_s: float = 60.0,
+        credentials: tuple[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        ca_file: str | os.PathLike[str] | None = None,
     ) -> None:
         """Connects at the first question.
 
         Args:
-            url: of the server, `http://` or `https://`.
+            url: of the server, `http://` or `https://`; it may hold a user and a password, `http://user:pw@host`.
             model: its name.
             version: number of the version to ask; without it, the server's newest.
             label: of the version to ask, instead of its number.
             timeout_s: how long to wait for the server, in seconds.
+            credentials: user and password for a server, or a proxy before it, that asks for them.
+            headers: that go with every question, such as `{"Authorization": "Bearer ..."}`.
+            ca_file: PEM file with the certificates that an `https://` server is held against, instead of the system's.
 
         Raises:
-            ValueError: a URL that is none, or both a version and a label.
+            ValueError: a URL, a time, credentials or headers that can't be, or both a version and a label.
+            OSError: no certificates in `ca_file`.
         """
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f"url must look like http://host:port, got {url!r}.")
         if version is not None and label is not None:
             raise ValueError(f"Give a version or a label, not both; got version={version} and label={label!r}.")
-        self._url = url
-        self._is_secure = parts.scheme == "https"
-        self._address = (parts.hostname, parts.port or (443 if self._is_secure else 80))
-        self._timeout_s = timeout_s
-        self._model_path = f"{parts.path.rstrip('/')}/v1/models/{quote(model, safe='')}"
+        self._connections = Connections(url, timeout_s, credentials, headers, ca_file)
+        self._model_path = f"/v1/models/{quote(model, safe='')}"
         self._path = self._model_path
         if version is not None:
             self._path += f"/versions/{version:d}"
         elif label is not None:
             self._path += f"/labels/{quote(label, safe='')}"
-        self._local = threading.local()
 
     def infer(self, images: Any) -> FoundScenes:
         """Counts, boxes and encodes the objects of images; many images go in several requests.
@@ -207,12 +213,12 @@ class Client:
         return scenes
 
     def log_likelihood(self, images: Any, num_particles: int, seed: Sequence[int]) -> np.ndarray:
-        """Importance-weighted lower bound of each image's log-likelihood.
+        """Importance-weighted lower bound of each image's log-likelihood; many images go in several requests.
 
         Args:
             images: as for `infer`.
             num_particles: 1 or more; the bound grows with them.
-            seed: two integers.
+            seed: two integers; requests after the first have seeds that are made of it.
 
         Returns:
             float32 [B], nats.
@@ -220,11 +226,18 @@ class Client:
         Raises:
             ValueError, TypeError, ServingError, OSError: as for `infer`.
         """
-        inputs = {"images": check_images(images), "num_particles": num_particles, "seed": list(seed)}
-        return _single(self.predict("log_likelihood", inputs), "log_likelihood")
+        images = check_images(images)
+        most = min(_MOST_IMAGES, max(1, _MOST_PARTICLES // check_whole("num_particles", num_particles)))
+        answers = [
+            self.predict("log_likelihood", {**part, "num_particles": num_particles, "seed": _seed_of_part(seed, i)})
+            for i, part in enumerate(_parts(most, images=images))
+        ]
+        return np.concatenate([_single(answer, "log_likelihood") for answer in answers])
 
     def render(self, z_what: Any, boxes: Any, presence: Any) -> np.ndarray:
         """Redraws scenes from their objects, such as those of `infer` after some were moved, removed or swapped.
+
+        Many scenes go in several requests.
 
         Args:
             z_what: float [B, T, Z], appearance codes.
@@ -237,8 +250,9 @@ class Client:
         Raises:
             ServingError, OSError: as for `infer`.
         """
-        inputs = {"z_what": np.asarray(z_what), "boxes": np.asarray(boxes), "presence": np.asarray(presence)}
-        return _single(self.predict("render", inputs), "images")
+        objects = {"z_what": np.asarray(z_what), "boxes": np.asarray(boxes), "presence": np.asarray(presence)}
+        answers = [self.predict("render", part) for part in _parts(_MOST_RENDERED, **objects)]
+        return np.concatenate([_single(answer, "images") for answer in answers])
 
     def predict(self, signature_name: str, inputs: Mapping[str, Any]) -> Any:
         """Asks any signature, by column.
@@ -275,11 +289,8 @@ class Client:
         return {int(status["version"]): status["state"] for status in statuses}
 
     def close(self) -> None:
-        """Closes the calling thread's connection; the next question opens another."""
-        connection = getattr(self._local, "connection", None)
-        if connection is not None:
-            connection.close()
-            self._local.connection = None
+        """Closes the connections that are kept; the next question opens another."""
+        self._connections.close()
 
     def __enter__(self) -> Client:
         return self
@@ -293,19 +304,16 @@ class Client:
         self, signature_name: str, images: Any, most: int, kind: type[FoundScenes], **inputs: Any
     ) -> dict[str, np.ndarray]:
         """Outputs of a signature by name, of images in parts."""
-        images = check_images(images)
-        size = min(most, max(1, _MOST_NUMBERS // images[0].size))
-        starts = range(0, len(images), size)
-        asked = [{"images": images[start : start + size], **inputs} for start in starts]
-        parts = [_arrays(self.predict(signature_name, part), kind) for part in asked]
+        asked = _parts(most, images=check_images(images))
+        parts = [_arrays(self.predict(signature_name, {**part, **inputs}), kind) for part in asked]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def _ask(self, verb: str, path: str, body: bytes | None = None) -> Any:
-        status, text = self._exchange(verb, path, body)
+        status, text = self._connections.exchange(verb, path, body)
         try:
             answer = json.loads(text)
         except ValueError:
-            raise ServingError(status, f"{self._url} gave no JSON: {text[:80]!r}") from None
+            raise ServingError(status, f"{self._connections.url} gave no JSON: {text[:80]!r}") from None
         if status != 200:
             message = answer.get("error") if isinstance(answer, dict) else None
             raise ServingError(status, str(message or answer))
@@ -314,41 +322,28 @@ class Client:
     def _part(self, key: str, verb: str, path: str, body: bytes | None = None) -> Any:
         answer = self._ask(verb, path, body)
         if not isinstance(answer, dict) or key not in answer:
-            raise ServingError(200, f"{self._url} gave JSON without {key!r}: it isn't a model server")
+            raise ServingError(200, f"{self._connections.url} gave JSON without {key!r}: it isn't a model server")
         return answer[key]
 
-    def _exchange(self, verb: str, path: str, body: bytes | None) -> tuple[int, bytes]:
-        """Sends a request; once more where the server had closed the kept connection meanwhile.
 
-        Every request is safe to repeat: the same one has the same answer.
-        """
-        is_kept = getattr(self._local, "connection", None) is not None
-        try:
-            return self._exchange_once(verb, path, body)
-        except (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError):
-            self.close()
-            if not is_kept:
-                raise
-            return self._exchange_once(verb, path, body)
+def _parts(most: int, **arrays: np.ndarray) -> list[dict[str, np.ndarray]]:
+    """Arrays of N rows each in parts of at most so many rows, and of about `_MOST_NUMBERS` numbers."""
+    sizes = {array.shape[:1] for array in arrays.values()}
+    if len(sizes) > 1 or sizes & {(), (0,)}:
+        return [arrays]  # the server says what is wrong
+    numbers = sum(array[0].size for array in arrays.values())
+    size = min(most, max(1, _MOST_NUMBERS // max(1, numbers)))
+    (number,) = sizes.pop()
+    starts = range(0, number, size)
+    return [{name: array[start : start + size] for name, array in arrays.items()} for start in starts]
 
-    def _exchange_once(self, verb: str, path: str, body: bytes | None) -> tuple[int, bytes]:
-        connection = getattr(self._local, "connection", None)
-        if connection is None:
-            kind = http.client.HTTPSConnection if self._is_secure else http.client.HTTPConnection
-            connection = self._local.connection = kind(*self._address, timeout=self._timeout_s)
-        headers = {} if body is None else {"Content-Type": "application/json"}
-        try:
-            connection.request(verb, path, body, headers)
-            response = connection.getresponse()
-            return response.status, response.read()
-        except http.client.HTTPException as error:
-            self.close()
-            if isinstance(error, ConnectionError):
-                raise
-            raise ConnectionError(f"{self._url} broke off its answer: {type(error).__name__}") from error
-        except BaseException:
-            self.close()  # what is left in it would be taken for the next answer
-            raise
+
+def _seed_of_part(seed: Sequence[int], part: int) -> list[int]:
+    """Of the first part the seed itself, so that a single one is answered as if there were no parts."""
+    if part == 0:
+        return list(seed)
+    first, second = map(int, seed)
+    return [first, (second + part * _SEED_STEP + 2**31) % 2**32 - 2**31]
 
 
 def _arrays(outputs: Any, kind: type[FoundScenes] | type[DrawnScenes]) -> dict[str, np.ndarray]:

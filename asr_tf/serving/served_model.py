@@ -233,9 +233,11 @@ def _checked_number(name: str, value: tf.Tensor, low: int, high: int) -> tf.Tens
 def _checked_fractions(name: str, values: tf.Tensor) -> tf.Tensor:
     """The values, if all are from 0 to 1."""
     low, high = tf.reduce_min(values), tf.reduce_max(values)  # NaN, both, where one of the values is
+    # All digits: 1.000001 would be told as 1.
+    lowest, highest = (tf.strings.as_string(value, precision=9, shortest=True) for value in (low, high))
     checks = [
         _assert(~tf.math.is_nan(low + high), f"{name} must not hold NaN"),
-        _assert(~((low < 0.0) | (high > 1.0)), f"{name} must lie in [0, 1], got values from", low, "to", high),
+        _assert(~((low < 0.0) | (high > 1.0)), f"{name} must lie in [0, 1], got values from", lowest, "to", highest),
     ]
     return _after(checks, values)
 

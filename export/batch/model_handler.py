@@ -14,9 +14,9 @@ import tensorflow as tf
 from apache_beam.ml.inference.base import ModelHandler, PredictionResult
 from asr_tf.export.batch.chunks import Chunk, ModelSpec, Predictions, Refusal
 from asr_tf.export.batch.output import plain_path
+from asr_tf.export.server.tensorflow_errors import plain_words
 from asr_tf.export.signatures import INFER, image_shape, read_signature
 
-from asr_tf.data.image_files import first_line
 from asr_tf.labelled.objects import LEAST_SHARE
 
 __all__ = ["SavedModelHandler", "check_masks", "inspect_model"]
@@ -110,7 +110,7 @@ def _infer_chunk(model: Infer, chunk: Chunk) -> list[Predictions | Refusal]:
         outputs = {name: value.numpy() for name, value in model(tf.constant(images)).items()}
     except tf.errors.InvalidArgumentError as error:
         if len(chunk) == 1:
-            return [Refusal(chunk.files[0], int(chunk.records[0]), f"refused by the model: {_failed_check(error)}")]
+            return [Refusal(chunk.files[0], int(chunk.records[0]), f"refused by the model: {plain_words(error)}")]
         rows = (chunk.select(slice(row, row + 1)) for row in range(len(chunk)))
         return [result for row in rows for result in _infer_chunk(model, row)]
     # P(count > t) for t = 0 .. T - 1
@@ -118,9 +118,3 @@ def _infer_chunk(model: Infer, chunk: Chunk) -> list[Predictions | Refusal]:
     if _MASKS in outputs:
         outputs[_MASKS] = outputs[_MASKS][..., 0] >= LEAST_SHARE
     return [Predictions(chunk.files, chunk.records, scores=np.minimum(scores, 1.0), **outputs)]
-
-
-def _failed_check(error: tf.errors.OpError) -> str:
-    """What a check in the graph complained of; TensorFlow puts the parts of its message in brackets."""
-    _, found, rest = error.message.partition("assertion failed: ")
-    return first_line(error) if not found else rest.splitlines()[0].strip("[]").replace("] [", " ")

@@ -15,16 +15,13 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import re
-import shutil
 import sys
-import tempfile
-import time
 import uuid
 from collections.abc import Iterator
 
 from apache_beam.io.filesystems import FileSystems
 from asr_tf.export.batch.matching import is_local, match
+from asr_tf.export.plain_folder import is_plain, plain_folder
 
 from asr_tf.data.image_files import shown
 
@@ -40,10 +37,6 @@ _RESULTS = (f"{RESULT_PREFIX}-*", f"{REFUSED_PREFIX}-*")
 _EARLIER_PREFIX = "refused"  # what earlier versions called it
 # What Beam's sinks of earlier versions wrote to, and have left where they were killed.
 _LEFTOVERS = tuple(f"beam-temp-{prefix}" for prefix in (RESULT_PREFIX, _EARLIER_PREFIX))
-# Beam and TensorFlow take paths with other characters for patterns.
-_LINK_PREFIX = "asr_batch_infer-"
-_YOUNG_SECONDS = 60.0
-_PLAIN = re.compile(r"[^*?\[\]{}\\]*")
 
 
 @contextlib.contextmanager
@@ -53,45 +46,8 @@ def plain_path(path: str) -> Iterator[str]:
     Args:
         path: a URL, or the path of a folder that processes of this machine use.
     """
-    if not is_local(path) or (path.isprintable() and _PLAIN.fullmatch(path)):
-        yield path
-        return
-    _sweep_links()
-    with tempfile.TemporaryDirectory(prefix=_LINK_PREFIX) as place:
-        descriptor = os.open(place, os.O_RDONLY)
-        try:
-            _lock(descriptor)
-            link = os.path.join(place, "link")
-            os.symlink(os.path.abspath(path), link)
-            yield link
-        finally:
-            os.close(descriptor)
-
-
-def _sweep_links() -> None:
-    """Removes the links of processes that were killed: nobody holds their locks any more."""
-    for name in os.listdir(tempfile.gettempdir()):
-        if not name.startswith(_LINK_PREFIX):
-            continue
-        with contextlib.suppress(OSError):  # another one's, or another process removes it, too
-            place = os.path.join(tempfile.gettempdir(), name)
-            if time.time() - os.stat(place).st_mtime < _YOUNG_SECONDS:
-                continue  # it may not be locked yet
-            descriptor = os.open(place, os.O_RDONLY)
-            try:
-                if _lock(descriptor):
-                    shutil.rmtree(place)
-            finally:
-                os.close(descriptor)
-
-
-def _lock(descriptor: int) -> bool:
-    """Locks an open folder, until it is closed; False where another one has the lock, or can't say."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
+    with plain_folder(path) if is_local(path) else contextlib.nullcontext(path) as plain:
+        yield plain
 
 
 @contextlib.contextmanager
@@ -124,7 +80,7 @@ def writing(output: str) -> Iterator[str]:
 def _only_one(output: str) -> Iterator[None]:
     """Makes a folder, and keeps a second job out of it; a folder that stays empty goes again."""
     if not is_local(output):
-        if not _PLAIN.fullmatch(output):
+        if not is_plain(output):
             raise ValueError(f"--output {output!r} must not hold any of *?[]{{}}\\, which stand for patterns in URLs.")
         yield
         return

@@ -25,6 +25,7 @@ import tensorflow as tf
 from asr_tf.export.artifact import version_folder
 from asr_tf.export.signatures import image_shape, read_signature
 
+from asr_tf.checks import check_range, check_whole
 from asr_tf.data import Scenes, load_scenes
 from asr_tf.evaluation.metrics import match_boxes
 
@@ -173,14 +174,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args(arguments)
-    keras.utils.set_random_seed(chosen.seed)
     try:
+        check_whole("--num_scenes", chosen.num_scenes)
+        check_whole("--epochs", chosen.epochs)
+        check_range("--seed", chosen.seed, 0, 2**32 - 1)
+        keras.utils.set_random_seed(chosen.seed)
         model_dir = version_folder(chosen.export_dir)
         train, test = (
             load_scenes(chosen.data_set, split, chosen.data_dir, chosen.manual_dir) for split in ("train", "test")
         )
         _check_images_fit(chosen.data_set, train, model_dir)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         sys.exit(f"classify_digits: error: {error}")
     train = train.take(chosen.num_scenes)
     labels, _ = label_objects(model_dir, train)

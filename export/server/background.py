@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import tensorflow as tf
+from asr_tf.export.plain_folder import plain_folder
 from asr_tf.export.server.errors import RequestError
 from asr_tf.export.server.tensorflow_errors import request_error
 
@@ -88,8 +89,8 @@ class Background:
         if session is not None:
             return session
         session = _session()
-        with session.graph.as_default():
-            loaded = tf.compat.v1.saved_model.load(session, ["serve"], str(self._folder))
+        with session.graph.as_default(), plain_folder(self._folder) as plain:
+            loaded = tf.compat.v1.saved_model.load(session, ["serve"], plain)
         with self._lock:
             self._signatures = loaded.signature_def
             if num_stops == self._num_stops:

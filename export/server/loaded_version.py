@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from asr_tf.export.plain_folder import plain_folder
 from asr_tf.export.server.background import Background
 from asr_tf.export.server.errors import RequestError
 from asr_tf.export.server.predict_json import TensorSpec
@@ -90,7 +91,8 @@ class LoadedVersion:
         """
         self.number = number
         self._folder = folder
-        self._model = tf.saved_model.load(str(folder))
+        with plain_folder(folder) as plain:
+            self._model = tf.saved_model.load(plain)
         definitions = _signature_defs(folder)
         defaults = {
             name: {key: tf.make_ndarray(value) for key, value in definition.defaults.items()}

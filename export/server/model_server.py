@@ -79,6 +79,7 @@ class ModelServer(RESTServer):
         self.config.access_log = False  # a line a request costs more than it tells; /metrics counts them
         self.config.backlog = _BACKLOG
         self.config.ws = "none"
+        self.config.proxy_headers = False  # with them, whoever is on this machine could pose as many peers
         self.config.http = functools.partial(
             GuardedProtocol, limits=self._limits, count_refusal=self._count_refusal
         )

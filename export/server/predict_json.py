@@ -37,7 +37,7 @@ __all__ = [
 
 DEFAULT_SIGNATURE = "serving_default"
 # Inputs whose numbers must lie in [0, 1]: held against it here, before requests of several clients become one batch.
-UNIT_RANGE_INPUTS = frozenset({"images"})
+UNIT_RANGE_INPUTS = frozenset({"images", "presence"})
 
 _MOST_AXES = 32
 # What JSON's values must be for a kind of dtype; an integer for all others.
@@ -301,7 +301,7 @@ def _check_numbers(name: str, array: np.ndarray) -> None:
     wrong = ~(np.isfinite(array) & (array >= low) & (array <= high))
     place = tuple(int(i) for i in np.argwhere(wrong)[0])
     wanted = "in [0, 1]" if name in UNIT_RANGE_INPUTS else "finite"
-    raise RequestError(400, f"{name} must be {wanted}, got {array[place]} at {list(place)}")
+    raise RequestError(400, f"{name} must be {wanted}, got {array[place]!s} at {list(place)}")
 
 
 def encode_answer(outputs: Mapping[str, np.ndarray], by_row: bool) -> bytes:

@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from asr_tf.export.server.errors import RequestError, one_line
+from asr_tf.export.server.errors import RequestError
 from asr_tf.export.server.loaded_version import LoadedVersion
+from asr_tf.export.server.tensorflow_errors import plain_words
 
 __all__ = ["Poller", "VersionRepository", "VersionState"]
 
@@ -140,7 +141,7 @@ class VersionRepository:
         try:
             version = self._load(folder, number)
         except Exception as error:
-            reason = one_line(f"{type(error).__name__}: {error}")
+            reason = f"{type(error).__name__}: {plain_words(error)}"
             self._broken[number] = files
             self._set_state(number, VersionState("END", "INTERNAL", reason))
             stays = f"version {max(self._serving)} stays" if self._serving else "older versions are tried"

@@ -21,7 +21,7 @@ _STATUS = {
     tf.errors.DeadlineExceededError: 504,
 }
 
-_TRACE = re.compile(r"Graph execution error|Detected at node|<stack traces? unavailable>|\s*$")
+_TRACE = re.compile(r"Graph execution error|Detected at node|<stack traces? unavailable>|\s*File \".*\", line \d+|\s*$")
 # Names of nodes and operations, and the heading of several errors; behind a node in brackets comes its trace.
 _INTERNALS = re.compile(
     r"\[\[\{\{node .*|\{\{(?:function_node|node) [^}]*\}\}|\[Op:\w*\](?: name: ?\S*)?"

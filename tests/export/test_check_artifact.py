@@ -1,6 +1,7 @@
 """The check of an export finds what is wrong with it, and says so on one line."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -40,6 +41,14 @@ def test_a_good_export_in_a_process_of_its_own(tiny_export):
     for name in ("infer", "refine", "sample", "render", "log_likelihood", "serving_default"):
         assert any(line.startswith(f"ok   {name} gives the golden values in 2 batches") for line in lines)
     assert "ok   infer refuses images with NaN" in lines
+
+
+@pytest.mark.parametrize("name", ["x*[2]", "a\\b"])
+def test_a_folder_may_have_any_name(tiny_export, tmp_path, name):
+    folder = shutil.copytree(tiny_export, tmp_path / name) / "1"
+    before = os.getcwd()
+    assert "infer refuses images with NaN" in verdicts(folder)
+    assert os.getcwd() == before
 
 
 def _given_count():

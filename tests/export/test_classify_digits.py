@@ -103,6 +103,28 @@ def test_what_is_missing_is_told_on_one_line(tmp_path, monkeypatch):
         classify_digits.main()
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("--num_scenes=0", "--num_scenes must be a whole number, 1 or more, got 0."),
+        ("--epochs=-1", "--epochs must be a whole number, 1 or more, got -1."),
+        ("--seed=-1", "--seed must be between 0 and 4294967295, got -1."),
+    ],
+)
+def test_numbers_that_cannot_be(given, message, tmp_path):
+    with pytest.raises(SystemExit, match=f"^classify_digits: error: {message}$"):
+        classify_digits.main([f"--export_dir={tmp_path}", given])
+
+
+def test_a_folder_that_cannot_be_written_is_told_on_one_line(model_dir, monkeypatch):
+    def load(*_):
+        raise OSError("/none cannot be written: Permission denied; give another folder (--data_dir).")
+
+    monkeypatch.setattr(classify_digits, "load_scenes", load)
+    with pytest.raises(SystemExit, match=r"^classify_digits: error: /none cannot be written: .* \(--data_dir\)\.$"):
+        classify_digits.main([f"--export_dir={model_dir}"])
+
+
 def test_the_classifier_takes_images_of_the_saved_models_shape(tmp_path):
     model = classify_digits.build_classifier(write_version(tmp_path, 1, channels=3), num_classes=2)
     assert model.input_shape == (None, *CANVAS, 3)

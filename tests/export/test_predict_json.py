@@ -118,6 +118,7 @@ BAD_IMAGES = [
     ([_image(float("nan"))], "images must be in [0, 1], got nan at [0, 0, 0, 0]"),
     ([_image(float("-inf"))], "images must be in [0, 1], got -inf at [0, 0, 0, 0]"),
     ([_image(), _image(1.5)], "images must be in [0, 1], got 1.5 at [1, 0, 0, 0]"),
+    ([_image(1.000001)], "images must be in [0, 1], got 1.000001 at [0, 0, 0, 0]"),
     ([_image(-0.5)], "images must be in [0, 1], got -0.5 at [0, 0, 0, 0]"),
     ([_image(255)], "images must be in [0, 1], got 255.0"),
     ([_image(1e300)], "images must be in [0, 1], got inf"),
@@ -135,6 +136,13 @@ def test_faults_of_images(value, message):
         _decode({"inputs": value}, IMAGES)
     assert message in caught.value.message
     assert caught.value.status == 400
+
+
+def test_presence_is_a_fraction():
+    specs = {"presence": TensorSpec(FLOAT, (None, 2))}
+    np.testing.assert_array_equal(_decode({"inputs": [[0, 1]]}, specs)["presence"], [[0.0, 1.0]])
+    with pytest.raises(RequestError, match=r"^presence must be in \[0, 1\], got 1.000001 at \[1, 0\]$"):
+        _decode({"inputs": [[0, 1], [1.000001, 0]]}, specs)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 import pytest
+import tensorflow as tf
 import testing_server
 from asr_tf.export.server.errors import RequestError
 from asr_tf.export.server.repository import Poller, VersionRepository, VersionState
@@ -116,6 +117,20 @@ def test_a_broken_newest_is_passed_over_and_said(tmp_path, make, said):
     assert repository.states()[2] == VersionState("END", "INTERNAL", "OSError: bad graph: broken")
     errors = [record.getMessage() for record in said if record.levelno == logging.ERROR]
     assert errors == ["version 2 can't be served: OSError: bad graph: broken; version 1 stays"]
+
+
+def test_what_tensorflow_says_is_told_in_plain_words(tmp_path, make, said):
+    def load(folder, number):
+        said_of_nodes = "{{function_node __wrapped__RestoreV2}} No file x [Op:RestoreV2] name: "
+        raise tf.errors.NotFoundError(None, None, said_of_nodes)
+
+    _write(tmp_path, 1)
+    repository = make(load=load)
+    repository.poll()
+    assert repository.states()[1] == VersionState("END", "INTERNAL", "NotFoundError: No file x")
+    assert [record.getMessage() for record in said] == [
+        "version 1 can't be served: NotFoundError: No file x; older versions are tried"
+    ]
 
 
 def test_a_broken_version_is_tried_again_when_its_files_change(tmp_path, make):

@@ -88,7 +88,8 @@ def test_warm_up_requests_beside_the_model_are_run(tmp_path, monkeypatch):
     import tensorflow as tf
     from asr_tf.export.server.loaded_version import LoadedVersion, Signature
 
-    folder = write_version(tmp_path, 1)
+    folder = write_version(tmp_path / "plain", 1)
+    folder = folder.parent.rename(tmp_path / "x*[2]") / "1"
     log = prediction_log_pb2.PredictionLog()
     request = log.predict_log.request
     request.model_spec.signature_name = "sample"

@@ -125,6 +125,21 @@ def test_render_and_log_likelihood(client, direct):
     np.testing.assert_allclose(nats, wanted["log_likelihood"], atol=1e-4)
 
 
+def test_parts_are_answered_as_single_requests(client, monkeypatch):
+    """Of `render` the same numbers; of `log_likelihood` those of a request of each part with its own seed."""
+    images = random_images(5)
+    found = client.infer(images)
+    whole = client.render(found.z_what, found.boxes, found.presence)
+    nats = [
+        client.log_likelihood(part, num_particles=2, seed=seed)
+        for part, seed in ((images[:3], (7, 5)), (images[3:], (7, 5 + 0x9E3779B1 - 2**32)))
+    ]
+    monkeypatch.setattr(client_module, "_MOST_RENDERED", 2)
+    monkeypatch.setattr(client_module, "_MOST_PARTICLES", 6)
+    np.testing.assert_allclose(client.render(found.z_what, found.boxes, found.presence), whole, atol=1e-6)
+    np.testing.assert_allclose(client.log_likelihood(images, 2, seed=(7, 5)), np.concatenate(nats), atol=1e-5)
+
+
 def test_versions_and_metadata(server, client):
     assert client.versions() == {3: "AVAILABLE"}
     assert client.metadata()["model_spec"]["version"] == "3"
@@ -164,7 +179,7 @@ def test_arguments_that_cannot_be():
 
 
 def test_nobody_answers():
-    with Client("http://127.0.0.1:9", timeout_s=5.0) as nobody, pytest.raises(OSError):
+    with Client("http://127.0.0.1:9", timeout_s=5.0) as nobody, pytest.raises(OSError, match="http://127.0.0.1:9: "):
         nobody.versions()
 
 

@@ -184,6 +184,7 @@ SCALED = IMAGES / IMAGES.max()
     [
         (np.where(IMAGES > 0.2, np.nan, IMAGES), "images must not hold NaN"),
         (2.0 * SCALED, r"images must lie in \[0, 1\], got values from\] \[\S+\] \[to\] \[2\]"),
+        (1.000001 * SCALED, r"images must lie in \[0, 1\], got values from\] \[\S+\] \[to\] \[1.00000095\]"),
         (-SCALED, r"images must lie in \[0, 1\], got values from\] \[-1\]"),
         (IMAGES[:0], r"images must hold one scene or more, got shape\] \[0 12 14 1\]"),
         (IMAGES[..., 0], misfit("images", "2,12,14", "?,12,14,1")),

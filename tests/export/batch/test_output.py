@@ -191,23 +191,6 @@ def test_storage_behind_urls(monkeypatch):
         pass
 
 
-def test_links_of_killed_processes_are_swept(tmp_path, monkeypatch):
-    monkeypatch.setattr(output.tempfile, "tempdir", str(tmp_path))
-    target = tmp_path / "a[1]"
-    (target / "results").mkdir(parents=True)
-    for name in ("asr_batch_infer-old", "asr_batch_infer-new"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "link").symlink_to(target)
-    os.utime(tmp_path / "asr_batch_infer-old", (0, 0))
-    with plain_path(str(target)) as used:
-        os.utime(os.path.dirname(used), (0, 0))
-        with plain_path(str(target)) as plain:
-            assert plain != used
-        left = {path.name for path in tmp_path.iterdir()}
-    assert left == {"a[1]", "asr_batch_infer-new", used.split("/")[-2]}
-    assert (target / "results").is_dir()
-
-
 def test_a_plain_path_stays_as_it_is(tmp_path):
     for path in (str(tmp_path / "a b-ä.x"), "relative", "gs://bucket/a[1]"):
         with plain_path(path) as plain:
