@@ -178,15 +178,32 @@ class _Goal(NamedTuple):
         return self.metric.form.format(value), "yes" if reached else "**no**"
 
 
-def _goals(setting: str, minutes: float) -> list[_Goal]:
+# -ELBO in nats of AIR-ASR after 5 minutes with strengths, rates and bounds that were found by hand for each of these
+# scenes: the published objective, on the published recognition.
+_BY_HAND = {
+    ("mnist", "count13"): 265.1,
+    ("mnist", "count14"): 339.8,
+    ("mnist", "count24"): 446.3,
+    ("mnist", "overlap3"): 203.1,
+    ("dsprites", "count13"): 151.2,
+    ("dsprites", "count14"): 215.6,
+    ("dsprites", "count24"): 285.1,
+    ("dsprites", "overlap3"): 159.3,
+}
+_LONG = {("mnist", "count13"): 240.0, ("mnist", "overlap3"): 198.0}
+
+
+def _goals(data: str, setting: str, minutes: float) -> list[_Goal]:
     short = minutes < 20.0
     if setting == "overlap3":
-        return [
-            _Goal(IOU, 0.75 if short else 0.80),
-            _Goal(RECALL, 0.97),
-            _Goal(BROKEN, 0.05, more=False),
-        ]
-    return [_Goal(COUNT, 0.97 if short else 0.99), _Goal(ALLOWED, 0.99)]
+        found = [_Goal(IOU, 0.86 if short else 0.89), _Goal(RECALL, 0.975 if short else 0.985)]
+        samples = [_Goal(BROKEN, 0.03, more=False)]
+    else:
+        found = [_Goal(COUNT, 0.985 if short else 0.999), *([] if short else [_Goal(IOU, 0.88)])]
+        samples = [_Goal(ALLOWED, 0.99)]
+    by_hand = _BY_HAND.get((data, setting))
+    bound = (by_hand and round(1.01 * by_hand, 1)) if short else _LONG.get((data, setting))
+    return [*found, *([_Goal(ELBO, bound, more=False)] if bound else []), *samples]
 
 
 def _against(
@@ -219,7 +236,7 @@ def _goal_lines(rows: Sequence[Row]) -> list[str]:
                 if not asr.rows:
                     continue
                 head = f"| {data} {setting} | {minutes:g} |"
-                for goal in _goals(setting, minutes):
+                for goal in _goals(data, setting, minutes):
                     value, reached = goal.shown(asr)
                     wanted = f"{'at least' if goal.more else 'at most'} {goal.bound:g}"
                     lines.append(f"{head} {goal.metric.title} | {wanted} | {value} | {reached} |")
@@ -252,9 +269,14 @@ sizes, what does not overlap, and default tolerances. Nothing was chosen for a s
 published recognition, with a second look (`LSTMRecognition.second_look`). Their lines are of an earlier revision,
 with settings of each scene's own, and they will be run again with the same facts. The VAE is told nothing.
 
+What is wanted of -ELBO after 5 minutes is within 1 % of what AIR-ASR reached with settings that were found by hand for
+each scene.
+
 Read the figures with care. The speed of a shared machine drifts, so that the column of steps tells what a run got.
 Runs on one core went two at a time on a machine of two. The dSprites test scenes show shapes at orientations that are
-in no training scene, so that their bounds lie well above the curves of training batches.
+in no training scene, so that their bounds lie well above the curves of training batches. There AIR-ASR knows the 96
+shapes for training too well, and its bound on `count13` and `count14` isn't what was wanted; four remedies that were
+tried made up a fifth of the difference at most.
 [experiments.md](experiments.md) tells what was tried and dropped, and how these lines came about;
 [method.md](method.md) has the method.
 """
