@@ -12,8 +12,8 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from benchmarks import cells, results_page
-from benchmarks.results_page import Row
+from benchmarks import cells, result_groups
+from benchmarks.result_groups import Row
 
 README = cells.ROOT / "README.md"
 START, END = "<!-- results: start -->", "<!-- results: end -->"
@@ -24,14 +24,14 @@ _MINUTES = 5.0
 
 def table(rows: Sequence[Row]) -> str:
     """Five-minute runs as a Markdown table: a row for each setting and model."""
-    titles = ["scenes", "model", *results_page.SUMMARY_TITLES]
+    titles = ["scenes", "model", *result_groups.SUMMARY_TITLES]
     lines = ["| " + " | ".join(titles) + " |", "|---" * len(titles) + "|"]
     for data in cells.DATA:
         for setting in cells.SETTINGS:
             for model in _MODELS:
-                found = results_page.summary(rows, cells.Cell(model, data, setting), _MINUTES)
+                found = result_groups.summary(rows, cells.Cell(model, data, setting), _MINUTES)
                 if found is not None:
-                    head = [f"{data} {setting}", results_page.TITLES[model]]
+                    head = [f"{data} {setting}", result_groups.TITLES[model]]
                     lines.append("| " + " | ".join([*head, *found]) + " |")
     return "\n".join(lines)
 

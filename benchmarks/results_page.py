@@ -3,247 +3,50 @@
 from __future__ import annotations
 
 import json
-import math
 import pathlib
-import statistics
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
 
 from benchmarks import ablation
-from benchmarks.cells import DATA, MODELS, PICTURES, ROOT, Cell, of_newest_settings
+from benchmarks.cells import DATA, MODELS, PICTURES, ROOT, Cell
+from benchmarks.result_goals import goal_lines
+from benchmarks.result_groups import COLUMNS, TITLES, Row, group
 
 __all__ = [
     "DETECTOR",
     "DETECTOR_FIGURES",
     "OBJECTS",
-    "SUMMARY_TITLES",
-    "TITLES",
-    "Row",
-    "detector_figures",
+    "REFINEMENT",
     "detector_table",
+    "figures_of",
     "page",
-    "summary",
+    "refined_table",
     "write",
 ]
 
 PAGE = ROOT / "docs" / "RESULTS.md"
 DETECTOR = ROOT / "docs" / "results" / "detector.json"
+REFINEMENT = ROOT / "docs" / "performance" / "refinement.json"
 DETECTOR_FIGURES = {"ap50": "AP50", "ap": "AP", "ap75": "AP75"}
 """Keys and titles of what `benchmarks.detector` measures."""
-TITLES = {"vae": "VAE", "air": "AIR", "air_pprior": "AIR-pPrior", "asr": "AIR-ASR"}
 OBJECTS = {
     "count13": "1 or 3 objects",
     "count14": "1 or 4 objects",
     "count24": "2 or 4 objects",
     "overlap3": "3 small objects, apart",
 }
-_BUDGETS = (5.0, 20.0)
-
-Row = Mapping[str, Any]
-
-
-def _recall(row: Row) -> float | None:
-    boxes = row.get("box_precision_recall")
-    return None if boxes is None else boxes["recall"][boxes["thresholds"].index(0.5)]
-
-
-def _broken(row: Row) -> float | None:
-    """Share of sampled scenes that break what the setting is about: the count, or that boxes are apart."""
-    rule = "disjoint_boxes" if row["cell"].endswith("overlap3") else "count_in_set"
-    return row["broken_rules"][rule]["fraction"] if rule in row.get("broken_rules", {}) else None
-
-
-def _count_error(row: Row) -> float | None:
-    """Mean absolute error of the count, from the table of true and inferred counts, which older reports have too."""
-    if "count_confusion" not in row:
-        return None
-    scenes = [(true, found, n) for true, line in enumerate(row["count_confusion"]) for found, n in enumerate(line)]
-    return sum(abs(true - found) * n for true, found, n in scenes) / sum(n for *_, n in scenes)
-
-
-def _cores(row: Row) -> float | None:
-    return row.get("machine", {}).get("cpu_count")
-
-
-class _Metric(NamedTuple):
-    title: str
-    value: Callable[[Row], float | None]
-    form: str
-    varies: bool = True
-
-
-def _key(name: str) -> Callable[[Row], float | None]:
-    """A number of the report, NaN where it has null for what isn't finite; None where it isn't there."""
-    return lambda row: math.nan if name in row and row[name] is None else row.get(name)
-
-
-COUNT = _Metric("count accuracy", _key("count_accuracy"), "{:.3f}")
-MAE = _Metric("count error", _count_error, "{:.3f}")
-ARI_FG = _Metric("ARI-FG", _key("ari_fg"), "{:.3f}")
-MSC = _Metric("mSC", _key("msc"), "{:.3f}")
-AP50 = _Metric("AP50", _key("ap50"), "{:.3f}")
-IOU = _Metric("mean IoU", _key("mean_iou"), "{:.3f}")
-RECALL = _Metric("recall at 0.5", _recall, "{:.3f}")
-ELBO = _Metric("-ELBO, nats", _key("negative_elbo_nats"), "{:.1f}")
-ALLOWED = _Metric("samples with an allowed count", _key("samples_with_allowed_count"), "{:.3f}")
-BROKEN = _Metric("samples that break the rule", _broken, "{:.3f}")
-_COLUMNS = (
-    COUNT,
-    MAE,
-    ARI_FG,
-    MSC,
-    AP50,
-    IOU,
-    RECALL,
-    ELBO,
-    _Metric("squared error", _key("squared_error"), "{:.1f}"),
-    BROKEN,
-    _Metric("steps", _key("train_steps"), "{:,.0f}"),
-    _Metric("cores", _cores, "{:.0f}", varies=False),
-)
-
-
-class _Group:
-    """The runs of one cell and budget, over seeds."""
-
-    def __init__(self, rows: Sequence[Row]):
-        self.rows = rows
-
-    def values(self, metric: _Metric) -> list[float]:
-        return [value for row in self.rows if (value := metric.value(row)) is not None]
-
-    def mean(self, metric: _Metric) -> float | None:
-        values = self.values(metric)
-        return statistics.fmean(values) if values else None
-
-    def shown(self, metric: _Metric) -> str:
-        values = self.values(metric)
-        if not values:
-            return "-"
-        if not metric.varies:
-            return ", ".join(metric.form.format(value) for value in sorted(set(values)))
-        mean = statistics.fmean(values)
-        text = metric.form.format(mean)
-        if len(values) > 1 and math.isfinite(mean):
-            text += " ± " + metric.form.format(statistics.stdev(values))
-        return text
-
-
-def _group(rows: Sequence[Row], cell: Cell, minutes: float) -> _Group:
-    return _Group(of_newest_settings([row for row in rows if (row["cell"], row["minutes"]) == (cell.name, minutes)]))
-
-
-_SUMMARY = (COUNT, MAE, ARI_FG, MSC, AP50, IOU, ELBO, BROKEN)
-SUMMARY_TITLES = tuple(metric.title for metric in _SUMMARY)
-"""What `summary` gives, as titles of columns."""
-
-
-def summary(rows: Sequence[Row], cell: Cell, minutes: float) -> list[str] | None:
-    """The figures of `SUMMARY_TITLES`, means over seeds, "-" for one that wasn't measured; None if it wasn't run."""
-    plain = [row for row in rows if not row.get("bindings")]
-    group = _group(plain, cell, minutes)
-    if not group.rows:
-        return None
-    means = [(metric, group.mean(metric)) for metric in _SUMMARY]
-    return ["-" if mean is None else metric.form.format(mean) for metric, mean in means]
-
-
 def _table(rows: Sequence[Row], data: str, setting: str) -> list[str]:
     """Models and budgets of one setting, a row each; those that were not run are left out."""
     lines = []
     for minutes in sorted({row["minutes"] for row in rows}):
         for model in MODELS:
-            group = _group(rows, Cell(model, data, setting), minutes)
-            if group.rows:
-                cells = [group.shown(metric) for metric in _COLUMNS]
-                lines.append(f"| {TITLES[model]} | {minutes:g} | {len(group.rows)} | " + " | ".join(cells) + " |")
+            runs = group(rows, Cell(model, data, setting), minutes)
+            if runs.rows:
+                cells = [runs.shown(metric) for metric in COLUMNS]
+                lines.append(f"| {TITLES[model]} | {minutes:g} | {len(runs.rows)} | " + " | ".join(cells) + " |")
     if not lines:
         return ["No cell of this setting has been run."]
-    titles = ["model", "minutes", "seeds", *(metric.title for metric in _COLUMNS)]
+    titles = ["model", "minutes", "seeds", *(metric.title for metric in COLUMNS)]
     return ["| " + " | ".join(titles) + " |", "|---" * len(titles) + "|", *lines]
-
-
-class _Goal(NamedTuple):
-    """A number to reach, and whether more of it is better."""
-
-    metric: _Metric
-    bound: float
-    more: bool = True
-
-    def shown(self, group: _Group) -> tuple[str, str]:
-        value = group.mean(self.metric)
-        if value is None:
-            return "-", "not run"
-        reached = value >= self.bound if self.more else value <= self.bound
-        return self.metric.form.format(value), "yes" if reached else "**no**"
-
-
-# -ELBO in nats of AIR-ASR after 5 minutes with strengths, rates and bounds that were found by hand for each of these
-# scenes: the published objective, on the published recognition.
-_BY_HAND = {
-    ("mnist", "count13"): 265.1,
-    ("mnist", "count14"): 339.8,
-    ("mnist", "count24"): 446.3,
-    ("mnist", "overlap3"): 203.1,
-    ("dsprites", "count13"): 151.2,
-    ("dsprites", "count14"): 215.6,
-    ("dsprites", "count24"): 285.1,
-    ("dsprites", "overlap3"): 159.3,
-}
-_LONG = {("mnist", "count13"): 240.0, ("mnist", "overlap3"): 198.0}
-
-
-def _goals(data: str, setting: str, minutes: float) -> list[_Goal]:
-    short = minutes < 20.0
-    if setting == "overlap3":
-        found = [_Goal(IOU, 0.86 if short else 0.89), _Goal(RECALL, 0.975 if short else 0.985)]
-        samples = [_Goal(BROKEN, 0.03, more=False)]
-    else:
-        found = [_Goal(COUNT, 0.985 if short else 0.999), *([] if short else [_Goal(IOU, 0.88)])]
-        samples = [_Goal(ALLOWED, 0.99)]
-    by_hand = _BY_HAND.get((data, setting))
-    bound = (by_hand and round(1.01 * by_hand, 1)) if short else _LONG.get((data, setting))
-    return [*found, *([_Goal(ELBO, bound, more=False)] if bound else []), *samples]
-
-
-def _against(
-    rows: Sequence[Row], asr: _Group, data: str, setting: str, minutes: float
-) -> list[tuple[str, str, str]]:
-    """AIR-ASR beside each baseline of the same budget: what is compared, the two numbers, whether it is better."""
-    found = []
-    for model in ("air", "air_pprior"):
-        other = _group(rows, Cell(model, data, setting), minutes)
-        main = IOU if setting == "overlap3" else COUNT
-        for metric, better in (
-            (main, lambda ours, theirs: ours > theirs),
-            (ELBO, lambda ours, theirs: ours <= theirs + 0.02 * abs(theirs)),
-            (BROKEN, lambda ours, theirs: ours < theirs),
-        ):
-            ours, theirs = asr.mean(metric), other.mean(metric)
-            if ours is None or theirs is None:
-                continue
-            numbers = f"{metric.form.format(ours)} against {metric.form.format(theirs)}"
-            found.append((f"{metric.title}, {TITLES[model]}", numbers, "yes" if better(ours, theirs) else "**no**"))
-    return found
-
-
-def _goal_lines(rows: Sequence[Row]) -> list[str]:
-    lines = ["| setting | minutes | what | wanted | measured | reached |", "|---" * 6 + "|"]
-    for data in DATA:
-        for setting in DATA[data]:
-            for minutes in _BUDGETS:
-                asr = _group(rows, Cell("asr", data, setting), minutes)
-                if not asr.rows:
-                    continue
-                head = f"| {data} {setting} | {minutes:g} |"
-                for goal in _goals(data, setting, minutes):
-                    value, reached = goal.shown(asr)
-                    wanted = f"{'at least' if goal.more else 'at most'} {goal.bound:g}"
-                    lines.append(f"{head} {goal.metric.title} | {wanted} | {value} | {reached} |")
-                for what, numbers, reached in _against(rows, asr, data, setting, minutes):
-                    wanted = "no worse than 2 %" if what.startswith(ELBO.title) else "better"
-                    lines.append(f"{head} {what} | {wanted} | {numbers} | {reached} |")
-    return lines
 
 
 _INTRODUCTION = """# Results
@@ -318,10 +121,59 @@ def _detector_section(figures: Row) -> list[str]:
     return [_DETECTOR_ABOUT.format(**about, **known), detector_table(figures), ""]
 
 
-def page(rows: Sequence[Row], ablated: Sequence[Row] = (), detected: Row | None = None) -> str:
-    """The page as Markdown, from the lines of the cells, those of `benchmarks.ablation`, and `benchmarks.detector`."""
+_REFINED_ABOUT = """## More time for an image, and samples that obey
+
+`refine` fits the posterior of each image by itself, here in {steps} steps on {images} test images of runs of five
+minutes. Wanted are 5 nats an image, and boxes that fit no worse. `sample(obey=True)` draws scenes again that break one
+of the model's rules; wanted are none of {samples:,} that still do. The command writes
+[performance/refinement.json](performance/refinement.json):
+
+    python -m benchmarks.refinement --output=docs/performance/refinement.json WORKDIR...
+"""
+
+
+def refined_table(figures: Row) -> str:
+    """What `benchmarks.refinement` measured, as a Markdown table."""
+    titles = (
+        "scenes", "nats gained", "reached", "mean IoU before", "after", "time / that of `infer`",
+        "samples that break a rule", "with `obey`", "acceptance",
+    )
+    lines = ["| " + " | ".join(titles) + " |", "|---" * len(titles) + "|"]
+    for run in figures["runs"]:
+        before, after = (run["by_steps"][steps] for steps in ("0", str(run["time"]["timed_steps"])))
+        drawn = (run["samples"], run["obeying_samples"])
+        any_of = [max(samples["broken"].values()) / samples["num_samples"] for samples in drawn]
+        reached = after["gain_nats"] >= 5.0 and after["mean_iou"] >= before["mean_iou"]
+        cells = [
+            run["data_set"].removeprefix("multi_").replace("/", " "),
+            f"{after['gain_nats']:.1f} ± {after['gain_standard_error_nats']:.1f}",
+            "yes" if reached else "**no**",
+            f"{before['mean_iou']:.3f}",
+            f"{after['mean_iou']:.3f}",
+            f"{run['time']['refine_to_infer']:.0f}",
+            *(f"{share:.4f}" for share in any_of),
+            f"{run['obeying_samples']['acceptance_rate']:.2f}",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _refined_section(figures: Row) -> list[str]:
+    run = figures["runs"][0]
+    about = {"steps": run["time"]["timed_steps"], "images": run["num_images"]}
+    about["samples"] = run["samples"]["num_samples"]
+    note = "The share of samples is that of the rule that is broken most often."
+    return [_REFINED_ABOUT.format(**about), refined_table(figures), "", note, ""]
+
+
+def page(
+    rows: Sequence[Row], ablated: Sequence[Row] = (), detected: Row | None = None, refined: Row | None = None
+) -> str:
+    """The page as Markdown, from the lines of the cells, and what other benchmarks wrote: `benchmarks.ablation`,
+    `benchmarks.detector` and `benchmarks.refinement`.
+    """
     rows = [row for row in rows if not row.get("bindings")]
-    parts = [_INTRODUCTION, "## What AIR-ASR should reach, and what it reached\n", *_goal_lines(rows), ""]
+    parts = [_INTRODUCTION, "## What AIR-ASR should reach, and what it reached\n", *goal_lines(rows), ""]
     for data in DATA:
         for setting in DATA[data]:
             parts += [f"## {data} {setting}: {OBJECTS[setting]}\n", *_table(rows, data, setting), ""]
@@ -338,6 +190,8 @@ def page(rows: Sequence[Row], ablated: Sequence[Row] = (), detected: Row | None 
                 parts.append(f"Not run yet: {', '.join(missing)}.\n")
             if seen:
                 parts += ["Commands:\n", *sorted(_command(row) for row in seen), ""]
+    if refined:
+        parts += _refined_section(refined)
     if detected:
         parts += _detector_section(detected)
     if ablated:
@@ -345,9 +199,9 @@ def page(rows: Sequence[Row], ablated: Sequence[Row] = (), detected: Row | None 
     return "\n".join(parts).rstrip() + "\n"
 
 
-def detector_figures() -> Row | None:
-    """What `benchmarks.detector` wrote last, None where it wasn't run."""
-    return json.loads(DETECTOR.read_text(encoding="utf-8")) if DETECTOR.is_file() else None
+def figures_of(path: pathlib.Path) -> Row | None:
+    """What a benchmark wrote last, None where it wasn't run."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
 def write(rows: Sequence[Row], ablated: Sequence[Row] = (), path: pathlib.Path = PAGE) -> pathlib.Path:
@@ -356,7 +210,7 @@ def write(rows: Sequence[Row], ablated: Sequence[Row] = (), path: pathlib.Path =
     Returns:
         The page's path.
     """
-    path.write_text(page(rows, ablated, detector_figures()), encoding="utf-8")
+    path.write_text(page(rows, ablated, figures_of(DETECTOR), figures_of(REFINEMENT)), encoding="utf-8")
     if ablated:
         ablation.draw(ablated, path.parent / "images" / ablation.PICTURE.name)
     for data in DATA:

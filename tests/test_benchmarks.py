@@ -26,6 +26,7 @@ from benchmarks import (
     command,
     growth,
     kernels,
+    multipliers,
     published,
     quality,
     refinement,
@@ -336,6 +337,18 @@ def test_a_checkout_that_cannot_be_timed_is_refused(tmp_path):
     _write(tmp_path, STAND_IN)
     with pytest.raises(command.Refusal, match=f"times {tmp_path} ended without an answer, with status 1; why stands"):
         versus.Worker(tmp_path, "export_infer_b256_t4")
+
+
+def test_models_with_multipliers_and_strengths_are_asked_the_same():
+    made = multipliers.models()
+    for scene in ("count13", "overlap3"):
+        kinds = ("multipliers", "strengths", "no_rules")
+        adaptive, fixed, free = (made[f"{scene}_{kind}"].rule_terms for kind in kinds)
+        assert [demand.label for demand in adaptive.asked] == [demand.label for demand in fixed.asked] != []
+        assert len(adaptive.adaptive) == len(adaptive.asked) and not fixed.adaptive and not free.asked
+        assert all(float(factor) == 1.0 for factor in fixed.factors())
+    sizes = [sum(int(np.prod(weight.shape)) for weight in model.trainable_weights) for model in made.values()]
+    assert len(set(sizes[:3])) == len(set(sizes[3:])) == 1
 
 
 def test_refinement_beside_inference():

@@ -170,6 +170,29 @@ def test_runs_of_older_settings_and_other_budgets():
     assert table[0].endswith(" | 1, 2 |")
 
 
+def test_the_page_tells_what_refinement_gained():
+    def steps(gain, iou):
+        return {"gain_nats": gain, "gain_standard_error_nats": 0.25, "mean_iou": iou}
+
+    def run(scenes, gain, iou):
+        return {
+            "data_set": f"multi_mnist/{scenes}",
+            "num_images": 500,
+            "by_steps": {"0": steps(0.0, 0.9), "20": steps(gain, iou)},
+            "time": {"timed_steps": 20, "refine_to_infer": 98.3},
+            "samples": {"num_samples": 10_000, "broken": {"tight_windows": 2303, "count_in_set": 13}},
+            "obeying_samples": {"num_samples": 10_000, "broken": {"tight_windows": 0}, "acceptance_rate": 0.7695},
+        }
+
+    runs = [run("count13", 6.0, 0.9), run("count14", 6.0, 0.8999), run("overlap3", 4.9, 0.95)]
+    text = results_page.page([], refined={"runs": runs})
+    ending = "| 98 | 0.2303 | 0.0000 | 0.77 |"
+    assert f"| mnist count13 | 6.0 ± 0.2 | yes | 0.900 | 0.900 {ending}" in text
+    assert f"| mnist count14 | 6.0 ± 0.2 | **no** | 0.900 | 0.900 {ending}" in text
+    assert f"| mnist overlap3 | 4.9 ± 0.2 | **no** | 0.900 | 0.950 {ending}" in text
+    assert "20 steps on 500 test images" in text and "none of 10,000 that" in text
+
+
 def test_seeds_become_a_mean_and_a_deviation():
     ious = (0.8, 0.9, 0.7)
     rows = [row("asr/mnist/overlap3", seed, 20.0, mean_iou=iou, broken=0.06) for seed, iou in enumerate(ious)]

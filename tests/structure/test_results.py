@@ -19,7 +19,8 @@ def test_performance_page_holds_the_tables_of_the_stored_figures():
 
 
 def test_results_page_is_that_of_the_stored_lines():
-    page = results_page.page(reproduce.lines(), reproduce.lines(ablation.LINES), results_page.detector_figures())
+    others = [results_page.figures_of(path) for path in (results_page.DETECTOR, results_page.REFINEMENT)]
+    page = results_page.page(reproduce.lines(), reproduce.lines(ablation.LINES), *others)
     assert results_page.PAGE.read_text(encoding="utf-8") == page, "run python -m benchmarks.reproduce --table"
 
 
