@@ -4,12 +4,17 @@ Example:
   asr_train --workdir=runs/mnist --gin_files=models/asr.gin --gin_files=scenes/mnist_count13.gin \
       --max_minutes=15 --gin_bindings='train.batch_size = 64'
 
-The same command again goes on where the run stopped.
+The same command again goes on where the run stopped.  A larger --max_minutes or train.num_steps prolongs it, also
+where it is finished.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
+import shlex
+import signal
+from collections.abc import Iterator
 
 from absl import flags
 
@@ -48,7 +53,8 @@ flags.DEFINE_float(
     "max_minutes",
     None,
     "Minutes of training, above 0; evaluation and compilation are left out, and the learning rate's schedule "
-    "fits itself to it. Without it, train.num_steps updates are taken (20,000 unless bound).",
+    "fits itself to it. Without it, train.num_steps updates are taken (20,000 unless bound). More than before "
+    "prolongs a run.",
     flag_values=_FLAGS,
 )
 flags.DEFINE_string(
@@ -94,13 +100,35 @@ def _main() -> None:
             raise configuration.ConfigurationError(
                 f"{setting} is bound to {bound!r}, but the flag decides: give --{name}={bound}."
             )
-    info = fit.train(_FLAGS.workdir, **given)
+    with _ends_as_with_ctrl_c():
+        info = fit.train(_FLAGS.workdir, **given)
     was = "was finished already" if info.get("already_finished") else "finished"
+    workdir = shlex.quote(_FLAGS.workdir)
+    more = "A larger --max_minutes or train.num_steps prolongs it.\n" if info.get("already_finished") else ""
     print(
         f"Training {was}: {info['train_seconds'] / 60.0:.1f} minutes of training; {headline(info['last_report'])}.\n"
-        f"The run lies in {_FLAGS.workdir}: checkpoints/, metrics.jsonl, config.gin, logs/ (TensorBoard).\n"
-        f"Next: asr_evaluate --workdir={_FLAGS.workdir} and asr_sample --workdir={_FLAGS.workdir}"
+        f"{more}The run lies in {_FLAGS.workdir}: checkpoints/, metrics.jsonl, config.gin, logs/ (TensorBoard).\n"
+        f"Next: asr_evaluate --workdir={workdir} and asr_sample --workdir={workdir}"
     )
+
+
+@contextlib.contextmanager
+def _ends_as_with_ctrl_c() -> Iterator[None]:
+    """Within it, what asks the process to end, such as a scheduler, interrupts: training saves what it has reached."""
+    asking = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) == signal.SIG_DFL]
+
+    def interrupt(*_: object) -> None:
+        for number in asking:  # `timeout` sends it twice: the second one would interrupt the saving
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    for number in asking:
+        signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number in asking:
+            signal.signal(number, signal.SIG_DFL)
 
 
 if __name__ == "__main__":

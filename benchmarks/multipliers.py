@@ -22,7 +22,7 @@ STEPS, BATCH_SIZE = 80, 64
 ROUNDS = 9
 
 
-def _rules(counts: Sequence[int], **strength: float) -> list[Constraint]:
+def _rules(counts: Sequence[int], **strength: Any) -> list[Constraint]:
     """The rules; those of exactly so many objects may not overlap, those of several counts may not be of another."""
     if len(counts) == 1:
         return [TightWindows(**strength), DisjointBoxes(applies_to="both", **strength)]

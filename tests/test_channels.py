@@ -18,7 +18,8 @@ from testing_model import run_command
 
 from asr_tf import evaluate_main, sample_main, train_main
 from asr_tf.export import check_artifact, exporter
-from asr_tf.runs.run_folder import Checkpoints, RunFolder, restore_model
+from asr_tf.runs.checkpoints import Checkpoints
+from asr_tf.runs.run_folder import RunFolder, restore_model
 from asr_tf.serving.client import Client
 
 CANVAS = (24, 28)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
 
 import gin
@@ -80,6 +82,48 @@ def test_two_at_once_in_a_folder_are_kept_apart(gin_file, tmp_path):
     run = tmp_path / "run"
     with RunFolder(run).only_one(), pytest.raises(RunFolderError, match="another asr_train is at work in"):
         fit.train(run)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_process_that_is_asked_to_end_saves_and_says_how_to_go_on(gin_file, tmp_path, monkeypatch, number):
+    arguments = [f"--workdir={tmp_path / 'run'}", f"--gin_files={gin_file}", "--gin_bindings=train.num_steps = 4"]
+    arguments += ["--gin_bindings=train.steps_per_execution = 2"]
+    clock, save = fit.callbacks.Clock.on_train_batch_end, fit.callbacks.CheckpointSaver.save
+
+    def asked(self, batch, logs=None):
+        clock(self, batch, logs)
+        os.kill(os.getpid(), number)
+
+    def asked_again(self):
+        os.kill(os.getpid(), number)
+        save(self)
+
+    with monkeypatch.context() as killed:
+        killed.setattr(fit.callbacks.Clock, "on_train_batch_end", asked)
+        killed.setattr(fit.callbacks.CheckpointSaver, "save", asked_again)
+        with pytest.raises(KeyboardInterrupt, match="at step 2, which is saved; the same command goes on from there"):
+            train(*arguments)
+    assert signal.getsignal(number) == signal.SIG_DFL
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["steps"] == 2
+    train(*arguments)
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["steps"] == 4
+
+
+def test_a_training_that_is_to_outlive_its_terminal_does(gin_file, tmp_path, monkeypatch):
+    """As under `nohup`."""
+    clock = fit.callbacks.Clock.on_train_batch_end
+
+    def hung_up(self, batch, logs=None):
+        clock(self, batch, logs)
+        os.kill(os.getpid(), signal.SIGHUP)
+
+    monkeypatch.setattr(fit.callbacks.Clock, "on_train_batch_end", hung_up)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        train(f"--workdir={tmp_path / 'run'}", f"--gin_files={gin_file}")
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["finished"]
 
 
 def test_bindings_win_over_files_and_may_be_repeated(gin_file, tmp_path):

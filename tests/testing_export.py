@@ -12,7 +12,8 @@ from asr_tf.models import ASRModel
 from asr_tf.networks.decoder import MLPDecoder
 from asr_tf.networks.prior import AutoregressivePrior
 from asr_tf.networks.recognition import LSTMRecognition
-from asr_tf.runs.run_folder import FORMAT, Checkpoints, RunFolder
+from asr_tf.runs.checkpoints import Checkpoints
+from asr_tf.runs.run_folder import FORMAT, RunFolder
 
 CANVAS_SIZE = (12, 14)
 SETTINGS = {"num_steps": 3, "glimpse_size": 6, "what_size": 4}

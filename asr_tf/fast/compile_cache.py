@@ -12,8 +12,10 @@ Imports nothing heavy: TensorFlow must be told the folder before it compiles the
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import importlib.metadata
+import math
 import os
 import pathlib
 import platform
@@ -29,7 +31,9 @@ MAX_BYTES = 2**29  # of a folder; the oldest programs go first
 
 _FLAG = "--tf_xla_persistent_cache_directory="
 _RUNNING = ".running-"
-_STALE_SECONDS = 60 * 86_400.0  # after which a process's folder is taken for a killed one's
+# A process locks its folder: the others are those of killed ones, once they are old enough to be locked.  Where a file
+# system has no locks, only age tells.
+_YOUNG_SECONDS, _STALE_SECONDS = 60.0, 60 * 86_400.0
 
 
 @contextlib.contextmanager
@@ -54,12 +58,13 @@ def kept_programs() -> Iterator[bool]:
     try:
         store = pathlib.Path(folder).expanduser().absolute() / _kind()
         # TensorFlow takes what follows a space for the next flag.
-        private = None if len(str(store).split()) > 1 else _open(store)
+        opened = None if len(str(store).split()) > 1 else _open(store)
     except (OSError, RuntimeError):  # the latter where there is no home folder
-        private = None
-    if private is None:
+        opened = None
+    if opened is None:
         yield False
         return
+    private, lock = opened
     os.environ["TF_XLA_FLAGS"] = f"{flags} {_FLAG}{private}".strip()
     try:
         yield True
@@ -71,6 +76,7 @@ def kept_programs() -> Iterator[bool]:
         with contextlib.suppress(OSError):
             _take_over(private, store)
         shutil.rmtree(private, ignore_errors=True)
+        os.close(lock)
 
 
 def usable_cpus() -> int | None:
@@ -102,13 +108,14 @@ def _facts(path: str | os.PathLike[str], starts: tuple[str, ...]) -> list[str]:
     return sorted({line for line in lines if line.startswith(starts)})
 
 
-def _open(store: pathlib.Path) -> pathlib.Path:
-    """A new folder with links to the intact programs; what isn't intact is deleted."""
+def _open(store: pathlib.Path) -> tuple[pathlib.Path, int]:
+    """A new folder with links to the intact programs, and its lock; what isn't intact or in use is deleted."""
     store.mkdir(parents=True, exist_ok=True)
-    for left in store.glob(f"{_RUNNING}*"):
-        if time.time() - left.stat().st_mtime > _STALE_SECONDS:
-            shutil.rmtree(left, ignore_errors=True)
+    _sweep(store)
     private = pathlib.Path(tempfile.mkdtemp(prefix=_RUNNING, dir=store))
+    lock = os.open(private, os.O_RDONLY)
+    with contextlib.suppress(OSError):  # a file system without locks
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     for program in _programs(store):
         checksum, _, name = program.name.partition("-")
         # Another process may have deleted it, or the file system may have no links.
@@ -117,7 +124,31 @@ def _open(store: pathlib.Path) -> pathlib.Path:
                 os.link(program, private / name)
             else:
                 program.unlink()
-    return private
+    return private, lock
+
+
+def _sweep(store: pathlib.Path) -> None:
+    """Deletes the folders of processes that were killed, of all kinds of programs."""
+    for left in store.parent.glob(f"*/{_RUNNING}*"):
+        with contextlib.suppress(OSError):  # another process deletes it, too
+            age = time.time() - left.stat().st_mtime
+            descriptor = os.open(left, os.O_RDONLY)
+            try:
+                if age > _least_age(descriptor):
+                    shutil.rmtree(left, ignore_errors=True)
+            finally:
+                os.close(descriptor)
+
+
+def _least_age(descriptor: int) -> float:
+    """The seconds after which an open folder is taken for a killed process's; locks the folder, if nobody does."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return math.inf
+    except OSError:
+        return _STALE_SECONDS
+    return _YOUNG_SECONDS
 
 
 def _take_over(private: pathlib.Path, store: pathlib.Path) -> None:

@@ -4,14 +4,14 @@ Layout:
     config.gin      the configuration; `asr_train --gin_files=config.gin` with the flags in its first lines
                     repeats the run
     run.json        seed, budget, canvas size, steps, seconds of training, versions
-    checkpoints/    weights, optimizer, step and clock of the last few saves
+    checkpoints/    weights, optimizer, step and clock of the last few saves, each with a record of the two files above
     logs/           TensorBoard
     metrics.jsonl   one line a report
     figures/, samples/, report.json    written by the evaluation and the sampler
     figures_validation/, report_validation.json    likewise, of the validation split
 
 Contract: nothing of an earlier run is overwritten unless it is the same run; damaged checkpoints are passed over
-with a warning as long as an intact one is left.
+with a warning as long as an intact one is left; config.gin and run.json come back from the checkpoints' records.
 """
 
 from __future__ import annotations
@@ -28,27 +28,25 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import keras
-import tensorflow as tf
 from absl import logging
 
+from asr_tf.data.image_files import utf8
 from asr_tf.models import BoundModel, build_model
 from asr_tf.runs import configuration
-from asr_tf.runs.files import write_whole
+from asr_tf.runs.checkpoints import Checkpoints, RunFolderError, read_record, saved_steps
+from asr_tf.runs.files import naming, write_whole
 from asr_tf.version import __version__
 
-__all__ = ["FORMAT", "Checkpoints", "RunFolder", "RunFolderError", "restore_model"]
+__all__ = ["FORMAT", "RunFolder", "RunFolderError", "restore_model"]
 
 
 FORMAT = 4
 """Of what a run's folder holds: it changes where a version can't read the runs of the one before."""
 
+# Settings by which a run may be prolonged.
+_BUDGET = ("train.num_steps", "--max_minutes")
 # Settings that don't make a run another one: flags decide, or the images' fingerprint, or training doesn't use them.
 _BESIDE = re.compile(r"evaluate\.|data\.path$|train\.(seed|max_minutes|data_dir|manual_dir)$")
-
-
-class RunFolderError(ValueError):
-    """A work folder that can't be used; the message is one line."""
 
 
 class RunFolder:
@@ -76,6 +74,7 @@ class RunFolder:
         self.logs = self.path / "logs"
         self.figures = self.path / "figures"
         self.samples = self.path / "samples"
+        self._config_text = ""
 
     def evaluation(self, split: str) -> tuple[pathlib.Path, pathlib.Path]:
         """The report's file and the folder of the figures of a split, "validation" or "test"."""
@@ -87,8 +86,12 @@ class RunFolder:
         """Creates the folder and writes a probe, so that a run doesn't fail at its first checkpoint.
 
         Raises:
-            RunFolderError: the folder can't be created or written.
+            RunFolderError: the folder can't be created or written, or TensorFlow can't be given its name.
         """
+        if utf8(str(self.path)) != str(self.path):
+            raise RunFolderError(
+                f"the path of work folder {utf8(str(self.path))} isn't UTF-8; rename it, or give another --workdir."
+            )
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.path) as probe:
@@ -117,7 +120,8 @@ class RunFolder:
             yield
 
     def check_is_run(self) -> None:
-        """Raises RunFolderError where the folder holds no run."""
+        """Raises RunFolderError where the folder holds no run; what was lost beside checkpoints is brought back."""
+        self._mend()
         missing = [file.name for file in (self.config, self.info) if not file.is_file()]
         if missing:
             raise RunFolderError(
@@ -125,6 +129,39 @@ class RunFolder:
                 "give the --workdir of an asr_train that has started."
             )
         self._check_format(self.read_info())
+
+    def _mend(self) -> None:
+        """Brings config.gin and run.json back from a checkpoint's record where they are gone or damaged."""
+        lost = [file for file in (self.config, self.info) if not self._is_whole(file)]
+        record = read_record(self.checkpoints) if lost else None
+        if record is None:
+            return
+        for file in lost:
+            logging.error("%s was gone or damaged; it is brought back from a checkpoint's record.", file)
+            write_whole(file, record[file.name])
+
+    def _is_whole(self, file: pathlib.Path) -> bool:
+        """Whether config.gin or run.json can be used."""
+        try:
+            text = file.read_text(encoding="utf-8").strip()
+            return bool(text) and (file != self.info or isinstance(json.loads(text), dict))
+        except (FileNotFoundError, ValueError):
+            return False
+
+    def record(self, info: Mapping[str, Any]) -> str:
+        """What is kept beside a checkpoint, in JSON: config.gin and run.json, by their names.
+
+        Args:
+            info: what run.json is going to hold.
+        """
+        return json.dumps({self.config.name: self._config_text, self.info.name: _info_text(info)}) + "\n"
+
+    def sweep(self) -> None:
+        """Removes what killed trainings have left; only within `only_one`."""
+        for file in (self.config, self.info, self.metrics):
+            file.with_name(f"{file.name}.part").unlink(missing_ok=True)
+        for folder in (self.checkpoints, self.result):
+            Checkpoints(folder).sweep()
 
     def _check_format(self, info: Mapping[str, Any]) -> None:
         """Raises RunFolderError where another version's run lies in the folder."""
@@ -146,16 +183,16 @@ class RunFolder:
         Raises:
             RunFolderError: the file isn't JSON.
         """
+        self._mend()
         if not self.info.is_file():
             return {}
-        try:
-            return json.loads(self.info.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise RunFolderError(f"{self.info} is damaged: {error}.") from error
+        if not self._is_whole(self.info):
+            raise RunFolderError(f"{self.info} is damaged: it is no JSON object; bring it back from a copy.")
+        return json.loads(self.info.read_text(encoding="utf-8"))
 
     def write_info(self, info: Mapping[str, Any]) -> None:
         """Replaces run.json as a whole, so that a reader never sees half of it; what isn't finite becomes null."""
-        write_whole(self.info, json.dumps(_finite(info), indent=2) + "\n")
+        write_whole(self.info, _info_text(info))
 
     def write_config(self, text: str, flags: Mapping[str, Any]) -> None:
         """Writes config.gin.
@@ -169,7 +206,8 @@ class RunFolder:
             "# The whole configuration of this run, defaults included.  To repeat it:\n"
             f"# asr_train --workdir=ANOTHER_FOLDER --gin_files=config.gin {shown}\n\n"
         )
-        write_whole(self.config, head + text)
+        self._config_text = head + text
+        write_whole(self.config, self._config_text)
 
     def check_same_run(self, text: str, flags: Mapping[str, Any]) -> None:
         """Passes where the folder holds nothing to lose, or an earlier part of this same run.
@@ -178,11 +216,21 @@ class RunFolder:
             text: gin text of the run that is about to start.
             flags: flags that belong to the run's identity, such as the seed.
 
+        A larger budget (`train.num_steps`, `--max_minutes`) prolongs a run.
+
         Raises:
-            RunFolderError: there are checkpoints of another configuration; names the first difference.
+            RunFolderError: there are checkpoints of another configuration, whose first difference is named, or of one
+                that is lost.
         """
-        if not any(self.checkpoints.glob("*.index")) or not self.config.is_file():
+        if not saved_steps(self.checkpoints):
             return
+        self._mend()
+        missing = [file.name for file in (self.config, self.info) if not file.is_file()]
+        if missing:
+            raise RunFolderError(
+                f"work folder {self.path} holds checkpoints, but {' and '.join(missing)} of their run can't be found; "
+                "bring that back from a copy, or give another --workdir (nothing was changed)."
+            )
         info = self.read_info()
         self._check_format(info)
         old, new = (
@@ -193,10 +241,13 @@ class RunFolder:
         for name in new.keys() - old.keys():
             if configuration.default_text(name) == new[name]:
                 old[name] = new[name]
-        difference = configuration.first_difference(
-            {f"--{name}": _number_text(info.get(name)) for name in flags},
-            {f"--{name}": _number_text(value) for name, value in flags.items()},
-        ) or configuration.first_difference(old, new)
+        old_flags = {f"--{name}": _number_text(info.get(name)) for name in flags}
+        new_flags = {f"--{name}": _number_text(value) for name, value in flags.items()}
+        for before, now in ((old_flags, new_flags), (old, new)):
+            for name in _BUDGET:
+                if _is_larger(now.get(name), before.get(name)):
+                    before[name] = now[name]
+        difference = configuration.first_difference(old_flags, new_flags) or configuration.first_difference(old, new)
         if difference:
             raise RunFolderError(
                 f"work folder {self.path} holds a run of another configuration: {difference}; "
@@ -213,7 +264,7 @@ class RunFolder:
         Raises:
             RunFolderError: the images are others, and with them the splits.
         """
-        info = self.read_info() if any(self.checkpoints.glob("*.index")) else {}
+        info = self.read_info() if saved_steps(self.checkpoints) else {}
         size, images = info.get("canvas_size", canvas_size), info.get("images", fingerprint)
         if (*size, images) != (*canvas_size, fingerprint):
             raise RunFolderError(
@@ -224,16 +275,21 @@ class RunFolder:
 
     def append_metrics(self, row: Mapping[str, float]) -> None:
         """Adds one line to metrics.jsonl; numbers that aren't finite become null (JSON has none)."""
-        with self.metrics.open("a", encoding="utf-8") as file:
+        with naming(self.metrics), self.metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(_finite(row)) + "\n")
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """The reports, lines of metrics.jsonl; one that was cut off, as where the machine went down, is left out."""
         rows = []
-        for line in self.metrics.read_text(encoding="utf-8").splitlines() if self.metrics.is_file() else ():
+        text = self.metrics.read_text(encoding="utf-8", errors="replace") if self.metrics.is_file() else ""
+        for line in text.splitlines():
             try:
-                rows.append(json.loads(line))
+                row = json.loads(line)
             except ValueError:
+                row = None
+            if isinstance(row, dict) and "step" in row:
+                rows.append(row)
+            else:
                 logging.warning("leaving out a damaged line of %s: %.40r", self.metrics, line)
         return rows
 
@@ -242,80 +298,6 @@ class RunFolder:
         if self.metrics.is_file():
             kept = [json.dumps(row) + "\n" for row in self.read_metrics() if row["step"] <= step]
             write_whole(self.metrics, "".join(kept))
-
-
-class Checkpoints:
-    """Saves and restores named objects, newest intact checkpoint first."""
-
-    def __init__(self, folder: pathlib.Path, max_to_keep: int = 3, **objects: Any) -> None:
-        """Binds the objects; reads and writes nothing.
-
-        Args:
-            folder: where the checkpoints lie.
-            max_to_keep: older ones are deleted.
-            **objects: trackable TensorFlow or Keras objects.
-        """
-        self._folder = folder
-        # TensorFlow finds no weights of layers that a part holds in a list: the variables stand for themselves too.
-        weights = {f"{name}_weights": list(x.variables) for name, x in objects.items() if isinstance(x, keras.Model)}
-        self._checkpoint = tf.train.Checkpoint(**objects, **weights)
-        self._max_to_keep = max_to_keep
-        self._manager: tf.train.CheckpointManager | None = None
-        self._damaged: dict[str, str] = {}  # what is said of it, by prefix
-
-    def save(self, step: int) -> str:
-        """Writes `ckpt-<step>` and returns its path; older ones go, and those that `restore` found damaged."""
-        if self._manager is None:
-            self._manager = tf.train.CheckpointManager(self._checkpoint, str(self._folder), max_to_keep=None)
-        path = self._manager.save(checkpoint_number=step)
-        self._damaged.pop(path, None)
-        intact = [prefix for prefix in self.paths() if prefix not in self._damaged]
-        # TensorFlow would take the folder's own name for a pattern, and delete in others that match it.
-        for old in map(pathlib.Path, [*intact[self._max_to_keep :], *self._damaged]):
-            for file in [file for file in self._folder.iterdir() if file.name.startswith(f"{old.name}.")]:
-                file.unlink()
-        return path
-
-    def paths(self) -> list[str]:
-        """Prefixes of the checkpoints on disk, newest first, whatever the `checkpoint` file says."""
-        numbered = []
-        for index in self._folder.glob("ckpt-*.index"):
-            number = re.fullmatch(r"ckpt-(\d+)\.index", index.name)
-            if number:
-                numbered.append((int(number.group(1)), str(index).removesuffix(".index")))
-        return [path for _, path in sorted(numbered, reverse=True)]
-
-    def restore(self) -> str | None:
-        """Restores the newest intact checkpoint.
-
-        Returns:
-            Its path, or None where there is no checkpoint at all.
-
-        Raises:
-            RunFolderError: there are checkpoints, and none can be read or fits.
-        """
-        self._damaged.clear()
-        for path in self.paths():
-            try:
-                status = self._checkpoint.read(path)
-                status.assert_existing_objects_matched().expect_partial()
-            except Exception as error:  # TensorFlow's readers raise errors of many types on damaged files
-                if isinstance(error, AssertionError) or "incompatible tensor" in str(error):
-                    raise RunFolderError(
-                        f"checkpoint {path} belongs to another model than its config.gin describes."
-                    ) from error
-                self._damaged[path] = f"{pathlib.Path(path).name} ({type(error).__name__})"
-                continue
-            if self._damaged:
-                logging.error("damaged: %s; going on from %s.", ", ".join(self._damaged.values()), path)
-            return path
-        if self._damaged:
-            names = ", ".join(self._damaged.values())
-            raise RunFolderError(
-                f"no checkpoint in {self._folder} can be read, damaged or truncated: {names}; "
-                "delete that folder to train from the start."
-            )
-        return None
 
 
 def restore_model(workdir: str | os.PathLike[str]) -> tuple[BoundModel, dict[str, Any]]:
@@ -355,6 +337,19 @@ def restore_model(workdir: str | os.PathLike[str]) -> tuple[BoundModel, dict[str
 def _number_text(value: Any) -> str:
     """Text of a flag's value, the same for 5 and 5.0."""
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _is_larger(now: str | None, before: str | None) -> bool:
+    """Whether both are numbers, as text, and the first is the larger one."""
+    try:
+        return float(now or "") > float(before or "")
+    except ValueError:
+        return False
+
+
+def _info_text(info: Mapping[str, Any]) -> str:
+    """The text of run.json; what isn't finite becomes null."""
+    return json.dumps(_finite(info), indent=2) + "\n"
 
 
 def _finite(value: Any) -> Any:

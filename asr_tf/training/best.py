@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from asr_tf.runs.run_folder import Checkpoints
+from asr_tf.runs.checkpoints import Checkpoints
 from asr_tf.training.callbacks import TrainingState
 
 __all__ = ["BestKeeper"]
@@ -39,5 +39,5 @@ class BestKeeper(keras.callbacks.Callback):
         broken = sum(not rule["held"] for rule in self._rules_held().values())
         found = (float(broken), float(self._state.report["val_negative_elbo_nats"]))
         if found < tuple(self._state.best.numpy()):
-            self._state.best.assign(found)
             self._checkpoints.save(self._state.steps_done)
+            self._state.best.assign(found)

@@ -19,7 +19,8 @@ import numpy as np
 import tensorflow as tf
 import tqdm
 
-from asr_tf.runs.run_folder import Checkpoints, RunFolder
+from asr_tf.runs.checkpoints import Checkpoints, nonfinite_weights, shortened
+from asr_tf.runs.run_folder import RunFolder
 from asr_tf.training.rules import rules_summary
 from asr_tf.training.schedule import LearningRate, TrainingBudget
 
@@ -36,7 +37,7 @@ __all__ = [
 
 
 class TrainingDiverged(ValueError):
-    """Too many steps in a row with a non-finite loss or gradient; the message is one line."""
+    """Too many steps in a row with a non-finite loss or gradient, or weights like that; the message is one line."""
 
 
 class TrainingState:
@@ -163,7 +164,7 @@ class Schedule(keras.callbacks.Callback):
 
 
 class NonFiniteGuard(keras.callbacks.Callback):
-    """Ends training when too many steps in a row had a non-finite loss or gradient."""
+    """Ends training when too many steps in a row had a non-finite loss or gradient, or a weight isn't finite."""
 
     def __init__(self, state: TrainingState, max_skipped_in_a_row: int) -> None:
         """Sets the limit.
@@ -180,10 +181,21 @@ class NonFiniteGuard(keras.callbacks.Callback):
         """Raises TrainingDiverged, which names the terms that went bad."""
         in_a_row = int((logs or {}).get("skipped_in_a_row", 0))
         if in_a_row >= self._limit:
+            self.on_epoch_end(0)
             bad = ", ".join(self.model.nonfinite_terms()) or "the gradient"
             raise TrainingDiverged(
                 f"training stopped at step {self._state.steps_done}: {in_a_row} steps in a row were not finite "
                 f"(in {bad}) and changed no weight; a lower train.peak_learning_rate may help."
+            )
+
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Raises TrainingDiverged where a weight isn't finite, before anything is reported or saved."""
+        bad = nonfinite_weights(self.model, self.model.optimizer)
+        if bad:
+            raise TrainingDiverged(
+                f"training stopped at step {self._state.steps_done}: weights are not finite ({shortened(bad)}); what "
+                "was saved before stays, and a lower train.peak_learning_rate may help."
             )
 
 
@@ -267,6 +279,7 @@ class CheckpointSaver(keras.callbacks.Callback):
         checkpoints: Checkpoints,
         every_minutes: float,
         on_save: Callable[[], None],
+        saved_step: int = -1,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         """Sets the interval.
@@ -276,6 +289,7 @@ class CheckpointSaver(keras.callbacks.Callback):
             checkpoints: where to save.
             every_minutes: of wall time, at least; reports are the occasions.
             on_save: called after each save.
+            saved_step: the step that was restored, which isn't saved again; -1 where training begins.
             now: returns seconds; replaced in tests.
         """
         super().__init__()
@@ -285,7 +299,7 @@ class CheckpointSaver(keras.callbacks.Callback):
         self._on_save = on_save
         self._now = now
         self._last = -math.inf
-        self._saved_step = -1
+        self._saved_step = saved_step
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Saves where it is time."""

@@ -3,15 +3,18 @@
 Contract: the same call on the same folder goes on from the newest intact checkpoint with the same weights,
 optimizer state, batches and random numbers as if it had never stopped; a run that has spent its budget is left as
 it is.  What a run may spend is a number of optimizer updates or minutes of training; the learning rate follows.
+A larger budget prolongs a run: from where it stands, the rate follows the schedule of the whole new budget.
 The reports look at validation scenes; the test split isn't read.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import platform
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import gin
@@ -24,8 +27,9 @@ from asr_tf.data import DataSource, Scenes, object_sides_px, training_dataset, t
 from asr_tf.evaluation import tiles
 from asr_tf.models import BoundModel, build_model
 from asr_tf.runs import configuration, run_folder
+from asr_tf.runs.checkpoints import Checkpoints, read_record, saved_steps
 from asr_tf.runs.evaluate import validation_metrics
-from asr_tf.runs.run_folder import Checkpoints, RunFolder
+from asr_tf.runs.run_folder import RunFolder
 from asr_tf.training import callbacks
 from asr_tf.training.best import BestKeeper
 from asr_tf.training.collapse import CollapseGuard
@@ -40,6 +44,8 @@ _SHOWN_SCENES = 16
 _HELD_OUT_SEED = (0, 0)
 # Seeds of initial weights where training begins again.
 _SEEDS_APART, _SEEDS = 1_000_003, 2**31
+# Beyond them, TensorFlow's own numbers hold no such value.
+_LARGEST_FLOAT, _LARGEST_INT = float(np.finfo(np.float32).max), 2**63 - 1
 
 
 @gin.configurable("train")
@@ -72,11 +78,11 @@ def train(
         workdir: folder of the run.
         seed: of weights, batches and every random number, at least 0.
         max_minutes: minutes of training (compilation, evaluation and checkpoints left out), or None to
-            train for `num_steps`.
+            train for `num_steps`; more than before prolong a run.
         data_dir: prepared data sets; None for TFDS's default.
         manual_dir: original files; None where none are needed.
         batch_size: images an optimizer update.
-        num_steps: optimizer updates, where `max_minutes` is None.
+        num_steps: optimizer updates, where `max_minutes` is None; more than before prolong a run.
         peak_learning_rate: Adam's highest rate.
         warmup_steps: updates of linear warm-up to the peak.
         final_learning_rate_fraction: rate at the end / peak, in [0, 1]; half a cosine leads there.
@@ -97,9 +103,10 @@ def train(
         The contents of run.json; `last_report` holds the last line of metrics.jsonl.
 
     Raises:
-        ValueError: an argument out of range, too few images, a folder that can't be written or belongs to another
-            run (`RunFolderError`), or steps that stay non-finite (`TrainingDiverged`).
+        ValueError: an argument out of range, too few images, a folder that can't be written or
+            belongs to another run (`RunFolderError`), or steps that stay non-finite (`TrainingDiverged`).
     """
+    _check_numbers({f"train.{name}": value for name, value in locals().items()})
     checks.check_range("seed", seed, 0, 2**31 - 1)
     checks.check_range("train.adam_beta_2", adam_beta_2, 0.0, 1.0 - 1e-6)
     checks.check_whole("train.max_skipped_in_a_row", max_skipped_in_a_row)
@@ -132,6 +139,7 @@ def train(
         config = configuration.merged_config()
         folder.check_same_run(config, flags)
         folder.check_same_images(scenes.canvas_size, fingerprint)
+        folder.sweep()
 
         model.compile(
             optimizer=keras.optimizers.Adam(peak_learning_rate, beta_2=adam_beta_2),
@@ -140,9 +148,23 @@ def train(
         )
         model.optimizer.build(model.trainable_variables)  # its moments must exist before they are restored
         state = callbacks.TrainingState(model.step, budget)
+
+        def current_info() -> dict[str, Any]:
+            return {
+                **info,
+                "steps": state.steps_done,
+                "train_seconds": state.seconds,
+                "finished": bool(state.finished.numpy()),
+                "last_report": state.report,
+            }
+
+        def record() -> str:
+            return folder.record(current_info())
+
         checkpoints = Checkpoints(
             folder.checkpoints,
             checkpoints_to_keep,
+            record,
             model=model,
             optimizer=model.optimizer,
             train_seconds=state.train_seconds,
@@ -151,7 +173,7 @@ def train(
             started=state.started,
             best=state.best,
         )
-        result = Checkpoints(folder.result, 1, model=model)
+        result = Checkpoints(folder.result, 1, record, model=model)
         restored = checkpoints.restore()
         info = {
             **flags,
@@ -167,21 +189,19 @@ def train(
             "format": run_folder.FORMAT,
             "versions": _versions(),
         }
-        if restored is not None and (state.finished.numpy() or (max_minutes is None and state.is_spent(0.0))):
+        if restored is not None and _is_finished(folder, state, max_minutes):
             return {**_finished_info(folder, state), "already_finished": True}
+        state.finished.assign(False)  # where the run is prolonged
+        if max_minutes is None:
+            execution = math.gcd(execution, num_steps - state.steps_done)  # a shorter run may have had a shorter one
+            model.steps_per_execution = execution
+        if not saved_steps(folder.result):
+            state.best.assign([math.inf, math.inf])
         folder.drop_metrics_after(state.steps_done)
         folder.write_config(config, {**flags, "data_dir": data_dir, "manual_dir": manual_dir})
 
         def write_info() -> None:
-            folder.write_info(
-                {
-                    **info,
-                    "steps": state.steps_done,
-                    "train_seconds": state.seconds,
-                    "finished": bool(state.finished.numpy()),
-                    "last_report": state.report,
-                }
-            )
+            folder.write_info(current_info())
 
         write_info()
         held_out_images = held_out.images.astype(np.float32) / 255.0
@@ -192,8 +212,7 @@ def train(
             return validation_metrics(model, held_out) | {"negative_elbo_nats": float(tf.reduce_mean(sum(terms)))}
 
         def infer() -> dict[str, np.ndarray]:
-            found = model.infer(held_out_images, with_objects=True)
-            return {name: keras.ops.convert_to_numpy(value) for name, value in found.items()}
+            return _found_objects(model, held_out_images)
 
         def initial_weights(restarts: int) -> list[np.ndarray]:
             fresh = build((seed + restarts * _SEEDS_APART) % _SEEDS)
@@ -201,7 +220,8 @@ def train(
 
         guard = [CollapseGuard(state, infer, initial_weights, most_restarts)] if model.finds_objects else []
         bar = callbacks.ProgressBar(state)
-        saver = callbacks.CheckpointSaver(state, checkpoints, checkpoint_every_minutes, write_info)
+        saved_step = -1 if restored is None else state.steps_done
+        saver = callbacks.CheckpointSaver(state, checkpoints, checkpoint_every_minutes, write_info, saved_step)
         try:
             model.fit(
                 training_dataset(scenes, batch_size, seed, start_step=state.steps_done),
@@ -237,6 +257,15 @@ def train(
         return folder.read_info()
 
 
+def _is_finished(folder: RunFolder, state: callbacks.TrainingState, max_minutes: float | None) -> bool:
+    """Whether a run that was restored has spent its budget, which may be larger than the one it was saved with."""
+    if max_minutes is None:
+        return state.is_spent(0.0)
+    record = read_record(folder.checkpoints, [state.steps_done])
+    info = folder.read_info() if record is None else json.loads(record[folder.info.name])
+    return bool(state.finished.numpy()) and max_minutes <= info.get("max_minutes", math.inf)
+
+
 def _finished_info(folder: RunFolder, state: callbacks.TrainingState) -> dict[str, Any]:
     """The contents of run.json of a run that is finished, mended where the run was cut off right before it wrote it."""
     info = folder.read_info()
@@ -245,6 +274,15 @@ def _finished_info(folder: RunFolder, state: callbacks.TrainingState) -> dict[st
         info = {**info, **now, "last_report": (folder.read_metrics() or [{}])[-1]}
         folder.write_info(info)
     return info
+
+
+def _check_numbers(arguments: Mapping[str, Any]) -> None:
+    """Raises ValueError for a number that isn't finite, or isn't any more where TensorFlow computes with it."""
+    for name, value in arguments.items():
+        if isinstance(value, int) and not abs(value) <= _LARGEST_INT:
+            raise ValueError(f"{name} must be a whole number below 2**63, got {value}.")
+        if isinstance(value, float) and not abs(value) <= _LARGEST_FLOAT:
+            raise ValueError(f"{name} must be a finite number, at most {_LARGEST_FLOAT:.3g}, got {value!r}.")
 
 
 def _steps(
@@ -325,6 +363,12 @@ def _check_canvas(scenes: Scenes) -> None:
             f"ASRModel.channels is bound to {channels!r}, but the images have {scenes.channels} "
             f"({checks.CHANNELS[scenes.channels]}): bind ASRModel.channels = {scenes.channels}."
         )
+
+
+def _found_objects(model: Any, images: np.ndarray) -> dict[str, np.ndarray]:
+    """What a model of objects finds in images, and how each object looks."""
+    found = model.infer(images, with_objects=True)
+    return {name: keras.ops.convert_to_numpy(value) for name, value in found.items()}
 
 
 def _picture(model: Any, images: np.ndarray) -> np.ndarray:

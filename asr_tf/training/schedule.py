@@ -2,7 +2,8 @@
 
 Pure arithmetic on numbers: nothing here knows Keras, files or clocks.  A run is bounded either by a number of
 optimizer updates or by seconds of training; both are turned into one `fraction` in [0, 1], so that the
-learning rate fits itself to whichever bound was asked for.
+learning rate fits itself to whichever bound was asked for.  With a larger budget the same step has a smaller
+fraction: in a run that is prolonged, the rate rises to where the longer cosine is, and ends as low as any other.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
 """Compiled programs are found again where they are intact, and nothing else is."""
 
+import errno
 import hashlib
 import json
 import os
@@ -95,12 +96,33 @@ def test_the_oldest_programs_go_where_the_folder_grows_too_large(folder, monkeyp
     assert sorted(path.name.partition("-")[2] for path in store.iterdir()) == ["new.pb", "older.pb"]
 
 
-def test_folders_of_killed_processes_go_after_a_while(folder):
+def _aged(path, seconds):
+    path.mkdir(parents=True)
+    (path / "a.pb").write_bytes(b"program")
+    os.utime(path, (time.time() - seconds,) * 2)
+
+
+def test_folders_of_killed_processes_go_at_the_next_start(folder):
     store = _store(folder)
-    ages = {".running-killed": 100 * 86_400.0, ".running-at-work": 3600.0}
-    for name, age in ages.items():
-        (store / name).mkdir()
-        os.utime(store / name, (time.time() - age,) * 2)
+    with compile_cache.kept_programs():
+        at_work = _private()
+        os.utime(at_work, (time.time() - 1000 * 86_400.0,) * 2)
+        _aged(store / ".running-killed", 3600.0)
+        _aged(folder / "of-another-kind" / ".running-killed", 3600.0)
+        _aged(store / ".running-not-locked-yet", 1.0)
+        compile_cache._sweep(store)  # as another process does that starts
+        assert {path.name for path in store.iterdir()} == {at_work.name, ".running-not-locked-yet"}
+    assert not list(folder.glob("*/.running-killed"))
+
+
+def test_where_there_are_no_locks_folders_go_after_a_while(folder, monkeypatch):
+    def no_locks(*_):
+        raise OSError(errno.ENOLCK, "no locks")
+
+    monkeypatch.setattr(compile_cache.fcntl, "flock", no_locks)
+    store = _store(folder)
+    _aged(store / ".running-killed", 100 * 86_400.0)
+    _aged(store / ".running-at-work", 3600.0)
     with compile_cache.kept_programs():
         pass
     assert [path.name for path in store.iterdir()] == [".running-at-work"]

@@ -1,102 +1,30 @@
 from __future__ import annotations
 
 import json
+import os
 
-import keras
-import numpy as np
 import pytest
 import tensorflow as tf
-import testing_export
 import testing_model
 
 from asr_tf import evaluate_main, sample_main, train_main
-from asr_tf.models import ImageVAE
 from asr_tf.runs import configuration
-from asr_tf.runs.run_folder import FORMAT, Checkpoints, RunFolder, RunFolderError, restore_model
+from asr_tf.runs.checkpoints import Checkpoints
+from asr_tf.runs.run_folder import FORMAT, RunFolder, RunFolderError, restore_model
 from asr_tf.training import fit
 from asr_tf.version import __version__
-
-
-def saved_at(folder, *steps):
-    """Checkpoints of one number, which is 10 times the step."""
-    number = tf.Variable(0.0)
-    checkpoints = Checkpoints(folder, 3, number=number)
-    for step in steps:
-        number.assign(10.0 * step)
-        checkpoints.save(step)
-    return checkpoints, number
-
-
-def truncate(path, keep):
-    data = path.read_bytes()
-    path.write_bytes(data[: int(keep * len(data))])
-
-
-def test_the_newest_checkpoint_is_restored_and_old_ones_go(tmp_path):
-    checkpoints, number = saved_at(tmp_path, 1, 2, 3, 10)
-    assert [path.rsplit("-", 1)[1] for path in checkpoints.paths()] == ["10", "3", "2"]
-    number.assign(0.0)
-    assert checkpoints.restore() == str(tmp_path / "ckpt-10")
-    assert number.numpy() == 100.0
-
-
-def test_without_any_checkpoint_there_is_nothing_to_restore(tmp_path):
-    assert Checkpoints(tmp_path / "none", number=tf.Variable(0.0)).restore() is None
-
-
-@pytest.mark.parametrize("part", ["ckpt-2.data-00000-of-00001", "ckpt-2.index"])
-@pytest.mark.parametrize("keep", [0.0, 0.5])
-def test_a_truncated_checkpoint_is_passed_over_with_a_warning(tmp_path, part, keep, caplog):
-    checkpoints, number = saved_at(tmp_path, 1, 2)
-    truncate(tmp_path / part, keep)
-    number.assign(0.0)
-    assert checkpoints.restore() == str(tmp_path / "ckpt-1")
-    assert caplog.messages[-1].startswith("damaged: ckpt-2 (")
-    assert number.numpy() == 10.0
-
-
-@pytest.mark.parametrize("max_to_keep", [1, 2])
-def test_damaged_checkpoints_take_no_place_of_intact_ones(tmp_path, max_to_keep):
-    _, number = saved_at(tmp_path, 1, 4)
-    truncate(tmp_path / "ckpt-4.data-00000-of-00001", 0.5)
-    checkpoints = Checkpoints(tmp_path, max_to_keep, number=number)
-    assert checkpoints.restore() == str(tmp_path / "ckpt-1")
-    for step, kept in ((2, [2, 1]), (3, [3, 2])):
-        checkpoints.save(step)
-        assert [path.rsplit("-", 1)[1] for path in checkpoints.paths()] == [str(k) for k in kept[:max_to_keep]]
-    checkpoints.save(4)  # of the damaged one's name, and intact
-    number.assign(0.0)
-    assert Checkpoints(tmp_path, 1, number=number).restore() == str(tmp_path / "ckpt-4")
-
-
-def test_a_damaged_list_of_checkpoints_does_no_harm(tmp_path):
-    saved_at(tmp_path, 1, 2)
-    truncate(tmp_path / "checkpoint", 0.4)
-    number = tf.Variable(0.0)
-    checkpoints = Checkpoints(tmp_path, 3, number=number)
-    assert checkpoints.restore() == str(tmp_path / "ckpt-2")
-    checkpoints.save(3)
-    assert len(checkpoints.paths()) == 3
-
-
-def test_where_every_checkpoint_is_damaged_one_line_says_so(tmp_path):
-    checkpoints, _ = saved_at(tmp_path, 1)
-    truncate(tmp_path / "ckpt-1.data-00000-of-00001", 0.5)
-    with pytest.raises(RunFolderError, match=r"no checkpoint in .* can be read, damaged or truncated: ckpt-1"):
-        checkpoints.restore()
-
-
-def test_a_checkpoint_of_another_model_is_told(tmp_path):
-    saved_at(tmp_path, 1)
-    other = Checkpoints(tmp_path, other=tf.Variable(0.0))
-    with pytest.raises(RunFolderError, match="belongs to another model"):
-        other.restore()
 
 
 def test_a_folder_that_cannot_be_written_is_told_before_anything_starts(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RunFolderError, match=r"can't write in work folder .*file/run: Not a directory"):
         RunFolder(tmp_path / "file" / "run").check_writable()
+
+
+def test_a_name_that_is_not_utf8_is_told(tmp_path):
+    with pytest.raises(RunFolderError, match=r"^the path of work folder .*caf\\xe9 isn't UTF-8; rename it"):
+        RunFolder(tmp_path / os.fsdecode(b"caf\xe9")).check_writable()
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_read_only_folder_is_told(tmp_path):
@@ -130,7 +58,7 @@ def test_a_run_of_another_configuration_is_refused_and_the_same_one_is_not(tmp_p
     folder.write_config("train.batch_size = 64\n", flags)
     folder.write_info({**flags, "format": FORMAT})
     folder.check_same_run("train.batch_size = 32\n", flags)  # no checkpoint: nothing to lose
-    saved_at(folder.checkpoints, 1)
+    save(folder)
     folder.check_same_run("train.batch_size = 64\n", flags)
     with pytest.raises(RunFolderError, match=r"train.batch_size is 64 there and 32 now"):
         folder.check_same_run("train.batch_size = 32\n", flags)
@@ -143,6 +71,80 @@ def test_a_run_of_another_configuration_is_refused_and_the_same_one_is_not(tmp_p
         folder.check_same_run("train.batch_size = 64\ntrain.warmup_steps = 7\n", flags)
     with pytest.raises(RunFolderError, match="--seed is 1 there and 2 now"):
         folder.check_same_run("train.batch_size = 64\n", {**flags, "seed": 2})
+
+
+def save(folder, record=None):
+    """A checkpoint of nothing."""
+    Checkpoints(folder.checkpoints, 3, record, number=tf.Variable(0.0)).save(1)
+
+
+@pytest.mark.parametrize(
+    ("steps", "minutes", "difference"),
+    [
+        (("8", "16"), (None, None), None),
+        (("16", "8"), (None, None), "train.num_steps is 16 there and 8 now"),
+        (("8", "8"), (5.0, 15), None),
+        (("8", "8"), (5.0, 4.5), "--max_minutes is 5 there and 4.5 now"),
+        (("8", "8"), (None, 5.0), "--max_minutes is None there and 5 now"),
+        (("8", "8"), (5.0, None), "--max_minutes is 5 there and None now"),
+    ],
+)
+def test_a_larger_budget_is_that_of_the_same_run_and_a_smaller_one_is_not(tmp_path, steps, minutes, difference):
+    configuration.parse([])
+    folder = RunFolder(tmp_path)
+    old_flags, new_flags = ({"seed": 1, "max_minutes": value} for value in minutes)
+    folder.write_config(f"train.num_steps = {steps[0]}\n", old_flags)
+    folder.write_info({**old_flags, "format": FORMAT})
+    save(folder)
+    text = f"train.num_steps = {steps[1]}\n"
+    if difference is None:
+        folder.check_same_run(text, new_flags)
+    else:
+        with pytest.raises(RunFolderError, match=difference):
+            folder.check_same_run(text, new_flags)
+
+
+@pytest.mark.parametrize("name", ["run.json", "config.gin"])
+@pytest.mark.parametrize("damage", ["gone", "empty", "cut"])
+def test_small_files_come_back_from_the_record_of_a_checkpoint(tmp_path, name, damage):
+    folder = RunFolder(tmp_path)
+    info = {"seed": 1, "format": FORMAT, "last_report": {"loss": float("inf")}}
+    folder.write_config("train.batch_size = 64\n", {"seed": 1})
+    folder.write_info(info)
+    save(folder, lambda: folder.record(info))
+    file = tmp_path / name
+    before = file.read_text()
+    if damage == "gone":
+        file.unlink()
+    elif damage == "empty":
+        file.write_text("\n")
+    elif name == "run.json":
+        file.write_text(before[:9])
+    again = RunFolder(tmp_path)
+    assert again.read_info() == {"seed": 1, "format": FORMAT, "last_report": {"loss": None}}
+    again.check_is_run()
+    assert file.read_text() == before
+
+
+def test_checkpoints_whose_run_is_lost_are_not_taken_over(tmp_path):
+    configuration.parse([])
+    folder = RunFolder(tmp_path)
+    save(folder)
+    with pytest.raises(RunFolderError, match="but config.gin and run.json of their run can't be found"):
+        folder.check_same_run("train.batch_size = 64\n", {"seed": 1})
+    assert len(list(folder.checkpoints.glob("*.index"))) == 1
+
+
+def test_what_killed_trainings_left_is_swept(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.write_info({"seed": 1})
+    save(folder)
+    before = sorted(tmp_path.rglob("*"))
+    for name in ("run.json.part", "config.gin.part", "metrics.jsonl.part", "checkpoints/ckpt-9.data-00000-of-00001"):
+        (tmp_path / name).write_bytes(b"half")
+    (folder.checkpoints / ".saving").mkdir()
+    folder.sweep()
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 TINY = "data.name = 'tiny'\ntrain.num_steps = 2\ntrain.batch_size = 4\ntrain.jit_compile = False\n"
@@ -211,7 +213,7 @@ def test_metrics_are_json_whatever_the_numbers_are_and_can_be_cut_back(tmp_path)
     for step in (10, 20, 30):
         folder.append_metrics({"step": step, "loss": float("nan")})
     with folder.metrics.open("a") as file:
-        file.write('{"step": 40, "lo')  # the machine went down
+        file.write('{"step": 40, "lo\n7\n\0\0\n')  # the machine went down
     folder.drop_metrics_after(20)
     rows = [json.loads(line) for line in folder.metrics.read_text().splitlines()]
     assert rows == [{"step": 10, "loss": None}, {"step": 20, "loss": None}]
@@ -232,47 +234,3 @@ def test_one_process_at_a_time(tmp_path):
         pass
     with folder.only_one():
         pass
-
-
-def test_a_name_that_looks_like_a_pattern_costs_no_other_run(tmp_path):
-    other = Checkpoints(tmp_path / "seed1", weight=tf.Variable(1.0))
-    other.save(1)
-    own = Checkpoints(tmp_path / "seed[1]", 2, weight=tf.Variable(1.0))
-    for step in (1, 2, 3):
-        own.save(step)
-    assert [path.rpartition("-")[2] for path in own.paths()] == ["3", "2"]
-    assert not list((tmp_path / "seed[1]").glob("ckpt-1.*"))
-    assert other.restore() is not None
-
-
-def set_apart(variables):
-    """Gives each variable a value of its own."""
-    for number, variable in enumerate(variables, 2):
-        variable.assign(keras.ops.full(variable.shape, number, variable.dtype))
-
-
-@pytest.mark.parametrize(
-    "make",
-    [
-        testing_export.tiny_model,
-        lambda: ImageVAE(canvas_size=(6, 8), what_size=2, encoder_units=(4,), decoder_units=(4,)),
-    ],
-    ids=["scenes", "vae"],
-)
-def test_what_training_saves_restores_every_weight_of_a_model_without_an_optimizer(tmp_path, make):
-    trained = make()
-    trained.compile(keras.optimizers.Adam())
-    set_apart([*trained.trainable_variables, trained.step])
-    Checkpoints(tmp_path, model=trained, optimizer=trained.optimizer).save(1)
-    restored = make()
-    Checkpoints(tmp_path, model=restored).restore()
-    pairs = zip(trained.trainable_variables, restored.trainable_variables, strict=True)
-    lost = [a.path for a, b in pairs if not np.array_equal(a.numpy(), b.numpy())]
-    assert not lost
-    assert restored.step.numpy() == trained.step.numpy()
-
-
-def test_weights_of_another_shape_are_no_damage(tmp_path):
-    Checkpoints(tmp_path, weight=tf.Variable([1.0, 2.0])).save(1)
-    with pytest.raises(RunFolderError, match="ckpt-1 belongs to another model than its config.gin describes"):
-        Checkpoints(tmp_path, weight=tf.Variable([1.0])).restore()

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from asr_tf.runs.run_folder import Checkpoints
+from asr_tf.runs.checkpoints import Checkpoints
 from asr_tf.training.best import BestKeeper
 from asr_tf.training.callbacks import TrainingState
 from asr_tf.training.schedule import TrainingBudget

@@ -100,7 +100,8 @@ def test_schedule_sets_the_rate_of_the_execution_that_starts():
 def test_guard_names_the_terms_after_too_many_bad_steps():
     state = make_state()
     state.step.assign(77)
-    guard = with_model(callbacks.NonFiniteGuard(state, 3), nonfinite_terms=lambda: ["kl_scale_nats"])
+    model = {"nonfinite_terms": lambda: ["kl_scale_nats"], "optimizer": None}
+    guard = with_model(callbacks.NonFiniteGuard(state, 3), **model)
     guard.on_train_batch_end(0, {"skipped_in_a_row": 2.0})
     with pytest.raises(callbacks.TrainingDiverged) as caught:
         guard.on_train_batch_end(0, {"skipped_in_a_row": 3.0})

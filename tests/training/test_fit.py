@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import shutil
 
 import keras
 import numpy as np
@@ -14,6 +16,7 @@ from asr_tf.runs import configuration, run_folder
 from asr_tf.runs.run_folder import RunFolderError
 from asr_tf.training import fit
 from asr_tf.training.callbacks import TrainingDiverged
+from asr_tf.training.schedule import LearningRate
 
 PLAIN_LOAD = DataSource.load
 SPLITS = ("train", "validation", "test")
@@ -90,6 +93,115 @@ def test_stopping_and_resuming_changes_nothing(tmp_path, tiny, jit_compile):
         np.testing.assert_array_equal(whole, parts)
     other = train(tmp_path / "other", compiled, seed=6)
     assert other["last_report"]["loss"] != info["last_report"]["loss"]
+
+
+def test_a_folder_with_the_characters_of_a_pattern_is_a_folder(tmp_path, tiny):
+    train(tmp_path / "run1")
+    with tiny.context() as interrupted:
+        stop_after(interrupted, 4)
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path / "run[1]")
+    assert train(tmp_path / "run[1]")["steps"] == 8
+    for plain, other in zip(weights(tmp_path / "run1"), weights(tmp_path / "run[1]"), strict=True):
+        np.testing.assert_array_equal(plain, other)
+
+
+def rates(workdir):
+    """The learning rate of each report, by step."""
+    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return {row["step"]: row["learning_rate"] for row in rows}
+
+
+def test_a_larger_number_of_steps_prolongs_a_finished_run(tmp_path, tiny):
+    """It goes on from the last checkpoint, at the rate of the whole new budget."""
+    train(tmp_path / "parts")
+    short = rates(tmp_path / "parts")
+    with tiny.context() as interrupted:
+        stop_after(interrupted, 10)
+        with pytest.raises(KeyboardInterrupt, match="at step 10"):
+            train(tmp_path / "parts", "train.num_steps = 16")
+    assert not json.loads((tmp_path / "parts" / "run.json").read_text())["finished"]
+    info = train(tmp_path / "parts", "train.num_steps = 16")
+    assert (info["steps"], info["finished"]) == (16, True)
+    rate = LearningRate(peak=1.5e-3, warmup_steps=2, final_fraction=0.02)
+    longer = {step: pytest.approx(rate(step - 2, (step - 2) / 16)) for step in (14, 16)}
+    assert rates(tmp_path / "parts") == short | longer
+    assert "train.num_steps = 16\n" in (tmp_path / "parts" / "config.gin").read_text()
+    assert train(tmp_path / "parts", "train.num_steps = 16")["already_finished"]
+    with pytest.raises(RunFolderError, match="train.num_steps is 16 there and 8 now"):
+        train(tmp_path / "parts")
+
+
+def test_a_short_run_is_prolonged_by_executions_that_fit(tmp_path):
+    train(tmp_path, "train.num_steps = 3", "train.steps_per_execution = 20")
+    info = train(tmp_path, "train.num_steps = 8", "train.steps_per_execution = 20")
+    assert (info["steps"], info["finished"]) == (8, True)
+
+
+def test_more_minutes_prolong_a_finished_run(tmp_path, tiny):
+    first = train(tmp_path, max_minutes=0.002)
+    assert first["finished"]
+    assert train(tmp_path, max_minutes=0.002)["already_finished"]
+    with tiny.context() as interrupted:  # before a first step
+        interrupted.setattr(fit.callbacks.Clock, "on_train_batch_begin", interrupt)
+        with pytest.raises(KeyboardInterrupt, match=f"at step {first['steps']}, which is saved"):
+            train(tmp_path, max_minutes=0.004)
+    info = train(tmp_path, max_minutes=0.004)
+    assert "already_finished" not in info
+    assert info["finished"]
+    assert info["steps"] > first["steps"]
+    assert info["train_seconds"] > first["train_seconds"]
+
+
+def interrupt(*_, **__):
+    raise KeyboardInterrupt
+
+
+def test_a_lost_result_is_made_again(tmp_path):
+    train(tmp_path)
+    shutil.rmtree(tmp_path / "checkpoints" / "result")
+    train(tmp_path, "train.num_steps = 16")
+    assert list((tmp_path / "checkpoints" / "result").glob("ckpt-*.index"))
+
+
+def test_a_run_whose_small_files_are_lost_goes_on_and_is_read(tmp_path, tiny):
+    with tiny.context() as interrupted:
+        stop_after(interrupted, 4)
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path)
+    before = weights(tmp_path)
+    (tmp_path / "run.json").write_text("")
+    (tmp_path / "config.gin").unlink()
+    for old, new in zip(before, weights(tmp_path), strict=True):
+        np.testing.assert_array_equal(old, new)
+    (tmp_path / "run.json").unlink()
+    (tmp_path / "config.gin").write_text("")
+    with pytest.raises(RunFolderError, match="train.batch_size is 4 there and 8 now"):
+        train(tmp_path, "train.batch_size = 8")
+    assert train(tmp_path)["steps"] == 8
+
+
+def test_what_a_killed_training_left_goes_at_the_next_start(tmp_path, tiny):
+    with tiny.context() as interrupted:
+        stop_after(interrupted, 4)
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path)
+    left = tmp_path / "checkpoints" / "ckpt-6_temp"
+    left.mkdir()
+    train(tmp_path)
+    assert not left.exists()
+
+
+def test_a_full_disk_at_the_first_save_is_one_line_and_keeps_nothing(tmp_path, tiny):
+    def full(self, path):
+        with open(f"{path}.data-00000-of-00001", "wb") as file:
+            file.write(b"part")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    tiny.setattr(fit.tf.train.Checkpoint, "write", full)
+    with pytest.raises(RunFolderError, match=r"^can't save .*4: No space left .*; none was saved before\.\n"):  # gin's
+        train(tmp_path)
+    assert not [path for path in (tmp_path / "checkpoints").rglob("*") if path.is_file()]
 
 
 def test_the_optimizer_is_restored_too(tmp_path, tiny):
@@ -202,6 +314,43 @@ def test_steps_that_stay_bad_end_the_run_with_the_term(tmp_path, tiny):
     # What was saved before is still there, and finite.
     tiny.setattr(fit, "build_model", testing_model.TinyModel)
     assert all(np.isfinite(value).all() for value in weights(tmp_path))
+
+
+def test_weights_that_are_not_finite_end_the_run_and_what_was_saved_stays(tmp_path, tiny):
+    """Where a step was finite, but not the weights after it."""
+    plain = fit.callbacks.Schedule.on_train_batch_begin
+
+    def too_high(self, batch, logs=None):
+        plain(self, batch, logs)
+        if self._state.steps_done >= 4:
+            self.model.optimizer.learning_rate.assign(np.inf)
+
+    with tiny.context() as high:
+        high.setattr(fit.callbacks.Schedule, "on_train_batch_begin", too_high)
+        with pytest.raises(TrainingDiverged, match=r"at step 8: weights are not finite \(.* and 2 more\); what"):
+            train(tmp_path, "train.checkpoint_every_minutes = 0.0")
+    assert [path.name for path in (tmp_path / "checkpoints").glob("*.index")] == ["ckpt-4.index"]
+    assert all(np.isfinite(value).all() for value in weights(tmp_path))
+    assert train(tmp_path, "train.checkpoint_every_minutes = 0.0")["steps"] == 8
+
+
+@pytest.mark.parametrize(
+    ("binding", "message"),
+    [
+        ("train.peak_learning_rate = 1e400", r"train.peak_learning_rate must be finite, got inf"),
+        ("train.peak_learning_rate = 1e39", "train.peak_learning_rate must be a finite number, at most .*, got 1e.39"),
+        (f"train.num_steps = {2**63}", f"train.num_steps must be a whole number below 2..63, got {2**63}"),
+    ],
+)
+def test_numbers_that_are_not_finite_are_refused_before_anything_is_written(tmp_path, binding, message):
+    with pytest.raises(ValueError, match=message):
+        train(tmp_path / "run", binding)
+    assert not (tmp_path / "run").exists()
+
+
+def test_so_are_those_of_a_caller(tmp_path):
+    with pytest.raises(ValueError, match=r"train.max_minutes must be a finite number, at most 3.4e.38, got inf"):
+        train(tmp_path / "run", max_minutes=float("inf"))
 
 
 @pytest.mark.parametrize(

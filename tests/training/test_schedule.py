@@ -27,6 +27,12 @@ def test_rate_warms_up_in_steps_then_follows_half_a_cosine():
     assert LearningRate(2.0, 0, 0.1)(0, 0.0) == 2.0
 
 
+def test_in_a_longer_budget_the_rate_is_that_of_the_longer_cosine():
+    rate = LearningRate(peak=2.0, warmup_steps=0, final_fraction=0.0)
+    rates = [rate(100, TrainingBudget(num_steps).fraction(100, 0.0)) for num_steps in (100, 200, 400)]
+    assert rates == pytest.approx([0.0, 1.0, 1.0 + 0.5**0.5])
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
