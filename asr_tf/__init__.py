@@ -127,12 +127,16 @@ _HOMES = {
     "train": "asr_tf.training.fit",
     "training_dataset": "asr_tf.data",
 }
+# What imports Keras.
+_ON_KERAS = ("asr_tf.models", "asr_tf.networks", "asr_tf.runs", "asr_tf.training")
 
 
 def __getattr__(name: str) -> Any:
     """Imports a public name, or says that there is none, as Python does for any module."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if _HOMES[name].startswith(_ON_KERAS):
+        importlib.import_module("asr_tf.networks")  # which tells where Keras has another backend
     value = getattr(importlib.import_module(_HOMES[name]), name)
     globals()[name] = value  # the next access doesn't come here
     return value

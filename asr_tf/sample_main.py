@@ -22,7 +22,7 @@ __all__ = ["run"]
 _FLAGS = flags.FlagValues()
 flags.DEFINE_string("workdir", None, "Folder of the run; needed.", flag_values=_FLAGS)
 flags.DEFINE_integer(
-    "num_samples", 64, "Scenes to draw, 1 or more.", lower_bound=1, flag_values=_FLAGS
+    "num_samples", 64, "Scenes to draw, 1 or more.", lower_bound=1, upper_bound=2**31 - 1, flag_values=_FLAGS
 )
 flags.DEFINE_integer(
     "seed",
@@ -80,6 +80,7 @@ def run() -> None:
 
 def _check() -> None:
     command_line.require(_FLAGS, "workdir", "the folder of a run")
+    command_line.check_folder(_FLAGS, "output")
 
 
 def _main() -> None:

@@ -35,16 +35,19 @@ def _check() -> None:
     command_line.require(_FLAGS, "truth", "the file of the true arrays")
     command_line.require(_FLAGS, "found", "the file of what was found")
     command_line.require(_FLAGS, "output", "the file for the scores")
-    folder = pathlib.Path(_FLAGS.output).expanduser().absolute().parent
-    if not folder.is_dir():
-        raise flags.IllegalFlagValueError(f"--output: there is no folder {folder}.")
+    path = pathlib.Path(_FLAGS.output).expanduser().absolute()
+    if not path.parent.is_dir():
+        raise flags.IllegalFlagValueError(f"--output: there is no folder {path.parent}.")
+    if path.is_dir():
+        raise flags.IllegalFlagValueError(f"--output: {path} is a folder; give the name of a file in it.")
 
 
 def _main() -> None:
     from asr_tf.evaluation.score import read_arrays, score
     from asr_tf.runs.files import json_ready, write_whole
 
-    scores = json_ready(score(read_arrays(_FLAGS.found), read_arrays(_FLAGS.truth)))
+    found, truth = (read_arrays(pathlib.Path(path).expanduser()) for path in (_FLAGS.found, _FLAGS.truth))
+    scores = json_ready(score(found, truth))
     path = pathlib.Path(_FLAGS.output).expanduser().absolute()
     write_whole(path, json.dumps(scores, indent=2, allow_nan=False) + "\n")
     for name, value in scores.items():

@@ -6,13 +6,16 @@ Layout of an export folder, which is what TensorFlow Serving watches:
         model_card.json              training configuration, test figures, signatures, and a checksum for each file
         assets.extra/golden.npz      inputs and outputs of every signature, at two batch sizes
         assets.extra/tf_serving_warmup_requests
+    .exporting-<version>-*/          a version that is being written, which its process has locked
 
-Contract: a version is there as a whole or not at all, and is never changed.
+Contract: a version is there as a whole or not at all, and is never changed.  What a killed export has left is removed
+by the next one.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import pathlib
@@ -42,6 +45,7 @@ GOLDEN = "assets.extra/golden.npz"
 WARMUP = "assets.extra/tf_serving_warmup_requests"
 
 _LARGEST_VERSION = 2**63 - 1
+_EXPORTING = ".exporting-"
 
 
 class ExportError(ValueError):
@@ -139,8 +143,7 @@ def new_version(export_dir: str | os.PathLike[str], version: int | None = None) 
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        # Beside the target, so that one rename puts it in place; servers look at numbers only.
-        part = pathlib.Path(tempfile.mkdtemp(prefix=f".exporting-{number}-", dir=folder))
+        part, lock = _new_part(folder, number)
     except OSError as error:
         raise ExportError(f"can't write in export folder {folder}: {error.strerror or error}.") from error
     try:
@@ -154,6 +157,45 @@ def new_version(export_dir: str | os.PathLike[str], version: int | None = None) 
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
         raise
+    finally:
+        os.close(lock)
+
+
+def _new_part(folder: pathlib.Path, number: int) -> tuple[pathlib.Path, int]:
+    """Removes what killed exports have left; returns a folder to write a version into, and the descriptor of its lock.
+
+    It lies beside the target, so that one rename puts it in place; servers look at numbers only.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        _lock(descriptor, wait=True)  # between being made and being locked, a folder looks like one of a killed export
+        for left in folder.glob(f"{_EXPORTING}*"):
+            with contextlib.suppress(OSError):  # it is another user's, or has gone by itself
+                _sweep(left)
+        part = pathlib.Path(tempfile.mkdtemp(prefix=f"{_EXPORTING}{number}-", dir=folder))
+        lock = os.open(part, os.O_RDONLY)
+        _lock(lock)
+        return part, lock
+    finally:
+        os.close(descriptor)
+
+
+def _sweep(left: pathlib.Path) -> None:
+    descriptor = os.open(left, os.O_RDONLY)
+    try:
+        if _lock(descriptor):
+            shutil.rmtree(left)
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, wait: bool = False) -> bool:
+    """Locks an open folder, until it is closed; False where another one has the lock, or the file system knows none."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError:
+        return False
+    return True
 
 
 def _settle(part: pathlib.Path) -> None:

@@ -75,8 +75,9 @@ def _report(folder: RunFolder, steps: int) -> dict[str, Any] | None:
         raise artifact.ExportError(
             f"{folder.report} is damaged ({error}): asr_evaluate writes it anew, or move it away."
         ) from error
-    if report.get("train_steps") != steps:
-        print(f"{folder.report} is of step {report.get('train_steps')}, and the model of step {steps}: left out.")
+    of_step = report.get("weights_of_step")
+    if of_step != steps:
+        print(f"{folder.report} is of step {of_step}, and the model of step {steps}: left out.")
         return None
     return report
 

@@ -10,7 +10,6 @@ New versions in the folder are picked up while it runs; SIGTERM or Ctrl-C ends i
 from __future__ import annotations
 
 import logging
-import math
 import socket
 import sys
 from pathlib import Path
@@ -139,10 +138,6 @@ def _check() -> None:
     if set(_FLAGS.model_name) & set("/:"):
         raise flags.IllegalFlagValueError(f"--model_name must hold no / and no :, got {_FLAGS.model_name!r}")
     _labels()
-    for name in _FLAGS:
-        value = _FLAGS[name].value
-        if isinstance(value, float) and not math.isfinite(value):
-            raise flags.IllegalFlagValueError(f"--{name} must be finite, got {value}")
     for origin in _FLAGS.cors_origin:
         parts = urlsplit(origin)
         if origin != "*" and (not parts.hostname or f"{parts.scheme}://{parts.netloc}" != origin):

@@ -23,9 +23,9 @@ def _arrays(seed):
 def test_scores_are_written_and_shown(tmp_path, capsys):
     true, found = _arrays(0), _arrays(1)
     np.savez(tmp_path / "t.npz", **true)
-    np.savez(tmp_path / "f.npz", **found)
-    output = tmp_path / "s.json"
-    files = [f"--{name}={tmp_path / file}" for name, file in (("truth", "t.npz"), ("found", "f.npz"))]
+    np.savez(tmp_path / "f[1].npz", **found)
+    output = tmp_path / "s*[1].json"
+    files = [f"--{name}={tmp_path / file}" for name, file in (("truth", "t.npz"), ("found", "f[1].npz"))]
     testing_model.run_command(score_main, *files, f"--output={output}")
     written = json.loads(output.read_text())
     del true["scores"]

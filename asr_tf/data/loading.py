@@ -211,6 +211,7 @@ def _prepared_builder(
     """Returns the TFDS builder of a data set that is prepared, now or before, see `load_scenes`."""
     import tensorflow_datasets as tfds
     from google.protobuf import json_format
+    from tensorflow_datasets.core.dataset_info import DatasetInfoFileError
 
     module, class_name = _BUILDERS[builder_name]
     builder_class = getattr(importlib.import_module(module), class_name)
@@ -220,7 +221,8 @@ def _prepared_builder(
         raise ValueError(f"data_dir={data_dir!r} must be UTF-8 and without *, for TFDS: give another --data_dir.")
     try:
         builder = builder_class(data_dir=data_dir, config=config)
-    except json_format.ParseError as error:
+    # AssertionError is what TFDS raises where the version, say, is another one than its folder is called.
+    except (json_format.ParseError, UnicodeDecodeError, DatasetInfoFileError, AssertionError) as error:
         versions = os.path.join(data_dir or tfds.core.constants.DATA_DIR, builder_name, config)
         reason = first_line(error).rstrip(".")
         raise ValueError(f"a dataset_info.json in {versions} is damaged ({reason}): {_ANEW}.") from error
@@ -230,6 +232,9 @@ def _prepared_builder(
     if manual_dir is not None and not os.path.isdir(manual_dir):
         raise ValueError(f"manual_dir={manual_dir!r} is not a folder.")
     if builder.is_prepared():
+        missing = sorted({"train", "test"} - set(builder.info.splits))
+        if missing:
+            raise ValueError(f"{builder.data_dir} is damaged (no split {missing[0]} in dataset_info.json): {_ANEW}.")
         if manual_dir is not None:
             print(
                 f"Using {builder_name}/{config} as it was prepared in {builder.data_dir}; {manual_dir} isn't read "

@@ -3,6 +3,7 @@
 May import everything up to `asr_tf.networks`; knows neither files nor flags.
 """
 
+import asr_tf.networks  # noqa: F401  first: it tells where Keras has another backend
 from asr_tf.models.asr_model import ASRModel
 from asr_tf.models.bound_model import BoundModel
 from asr_tf.models.build import build_model

@@ -11,7 +11,7 @@ from __future__ import annotations
 import abc
 import contextlib
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -21,6 +21,7 @@ import tensorflow as tf
 from asr_tf.checks import check_images, check_positive
 from asr_tf.constraints import Constraint, SceneStatistics
 from asr_tf.models.rule_terms import PriorScenes, RuleTerms
+from asr_tf.networks.keras_settings import own_settings
 
 __all__ = ["BoundModel", "initial_weights_from"]
 
@@ -29,12 +30,13 @@ __all__ = ["BoundModel", "initial_weights_from"]
 def initial_weights_from(seed: int) -> Iterator[None]:
     """Within it, Keras initializers that are given no seed follow from this one; nothing of the process changes.
 
-    (Keras draws their seeds from Python's generator.)
+    (Keras draws their seeds from Python's generator.)  The weights are float32, whatever the user of Keras has set.
     """
     state = random.getstate()
     random.seed(seed)
     try:
-        yield
+        with own_settings():
+            yield
     finally:
         random.setstate(state)
 
@@ -49,8 +51,8 @@ class _Means(keras.metrics.Metric):
         super().__init__(name="means")
         self._labels = tuple(labels)
         shape = (len(self._labels),)
-        self._totals = self.add_weight(shape=shape, initializer="zeros", name="totals")
-        self._batches = self.add_weight(shape=shape, initializer="zeros", name="batches")
+        self._totals = self.add_weight(shape=shape, dtype="float32", initializer="zeros", name="totals")
+        self._batches = self.add_weight(shape=shape, dtype="float32", initializer="zeros", name="batches")
 
     def update_state(self, values: dict[str, tf.Tensor]) -> None:
         """Adds a batch's numbers by label; labels may be missing."""
@@ -94,6 +96,15 @@ class BoundModel(keras.Model, metaclass=abc.ABCMeta):
     canvas_size: tuple[int, int]
     channels: int
     seed: int
+
+    def __init__(self, name: str) -> None:
+        """Initializes the Keras model; a subclass goes on from there.
+
+        Args:
+            name: Keras name.
+        """
+        with own_settings():
+            super().__init__(name=name)
 
     def _prepare_training(
         self,
@@ -186,10 +197,34 @@ class BoundModel(keras.Model, metaclass=abc.ABCMeta):
         noise_seed, other_seed = tf.unstack(tf.random.split(tf.convert_to_tensor(seed, tf.int32), 2))
         return self.score(images, self.draw_noise(tf.shape(images)[0], noise_seed), other_seed, training=False)[0]
 
+    def call(self, images: Any, training: bool | None = None) -> dict[str, tf.Tensor]:
+        """What `infer` gives, of images or of a batch that holds them as `image`; so `model(images)` works, too."""
+        return self.infer(images["image"] if isinstance(images, Mapping) else images)
+
+    def predict(self, x: Any, *args: Any, **kwargs: Any) -> dict[str, np.ndarray]:
+        """As in Keras: what `infer` gives, as NumPy arrays.
+
+        Args:
+            x: images as of `infer`, which are looked through first, or batches of them or of what `fit` takes.
+            *args, **kwargs: as of Keras.
+
+        Raises:
+            ValueError, TypeError: images of another shape, size, dtype or range.
+        """
+        if isinstance(x, (np.ndarray, list, tf.Tensor)):
+            x = check_images(x, self.canvas_size, channels=self.channels)
+        return super().predict(x, *args, **kwargs)
+
+    @abc.abstractmethod
+    def infer(self, images: Any) -> dict[str, tf.Tensor]:
+        """Deterministic inference, [B, ...] by name, of images [B, H, W, C]; float in [0, 1] or uint8."""
+
     def _checked(self, images: Any) -> tf.Tensor:
         """Images as float32, looked through; symbolic tensors are taken as they are."""
         if not tf.is_symbolic_tensor(images):
             images = check_images(images, self.canvas_size, channels=self.channels)
+        elif images.dtype == tf.uint8:
+            images = tf.cast(images, tf.float32) / 255.0
         return tf.convert_to_tensor(images, tf.float32)
 
     def _loss(
@@ -223,9 +258,10 @@ class BoundModel(keras.Model, metaclass=abc.ABCMeta):
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """As in Keras.  The optimizer's variables are made here: made in the first step, it would be traced twice."""
-        super().compile(*args, **kwargs)
-        if self.optimizer is not None:
-            self.optimizer.build(self.trainable_variables)
+        with own_settings():
+            super().compile(*args, **kwargs)
+            if self.optimizer is not None:
+                self.optimizer.build(self.trainable_variables)
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         """As in Keras, for a model that is loaded; Keras leaves it out where `compile` is overridden."""

@@ -38,6 +38,7 @@ from asr_tf.distributions import SceneDistribution
 from asr_tf.imaging.composition import Composition, Drawn
 from asr_tf.imaging.observation import Observation
 from asr_tf.imaging.windows import read_windows
+from asr_tf.networks.keras_settings import own_settings
 from asr_tf.scene import Part, PosteriorStatistics, SceneLatents, SceneSpec
 
 __all__ = [
@@ -83,6 +84,15 @@ class Network(Part, keras.layers.Layer, metaclass=abc.ABCMeta):
     """
 
     spec: SceneSpec
+
+    def __init__(self, **options: Any) -> None:
+        """Initializes the layer.
+
+        Args:
+            **options: of a Keras layer, such as `name`.
+        """
+        with own_settings():
+            super().__init__(**options)
 
     def build(self, spec: SceneSpec) -> None:
         """Makes the weights; a subclass builds every layer that it holds, so that all weights exist before a call."""

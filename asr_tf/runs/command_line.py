@@ -1,4 +1,4 @@
-"""What the three commands share: help that shows a command's own flags, and errors on one line.
+"""What the commands share: help that shows a command's own flags, and errors on one line.
 
 Contract: a command's flags live in a registry of its own, so that `--help` shows those and no other and several
 commands can be imported in one process; whatever is wrong with the input ends in `command: error: ...` on
@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import math
 import os
+import pathlib
 import sys
 import tempfile
 import textwrap
@@ -22,7 +24,7 @@ from asr_tf import fast
 from asr_tf.fast import compile_cache
 from asr_tf.runs import configuration
 
-__all__ = ["define_debug", "error_line", "launch", "require"]
+__all__ = ["check_folder", "define_debug", "error_line", "launch", "require"]
 
 _HELP = ("--help", "-help", "-h", "--h", "-?", "--helpshort")
 _FULL_HELP = ("--helpfull", "-helpfull")
@@ -46,6 +48,32 @@ def require(own: flags.FlagValues, name: str, meaning: str) -> None:
     """
     if own[name].value in (None, "", []):
         raise flags.IllegalFlagValueError(f"--{name} is needed: {meaning}.")
+
+
+def check_folder(own: flags.FlagValues, name: str) -> None:
+    """Raises flags.Error where a flag names a folder that can't be made, because something else has its name.
+
+    Args:
+        own: the command's flags, parsed.
+        name: of the flag, which may have no value.
+    """
+    value = own[name].value
+    path = pathlib.Path(value or ".").expanduser()
+    for place in (path, *path.parents):
+        if place.is_dir():
+            return
+        if os.path.lexists(place):
+            raise flags.IllegalFlagValueError(
+                f"--{name}: {str(path)!r} can't be a folder, because {str(place)!r} is no folder; give another one."
+            )
+
+
+def _check_finite(own: flags.FlagValues) -> None:
+    """Raises flags.Error where a number isn't finite: a comparison with a bound doesn't find NaN."""
+    for name in own:
+        value = own[name].value
+        if isinstance(value, float) and not math.isfinite(value):
+            raise flags.IllegalFlagValueError(f"--{name} must be finite, got {value}")
 
 
 def launch(
@@ -86,6 +114,7 @@ def launch(
             nonlocal quiet
             quiet = flags.FLAGS["verbosity"].using_default_value
             check()
+            _check_finite(own)
         except (flags.Error, ValueError, OSError, RuntimeError) as error:
             print(f"{error_line(command, error)} (--help shows the flags)", file=sys.stderr)
             sys.exit(_USAGE_STATUS)
@@ -96,6 +125,7 @@ def launch(
             with compile_cache.kept_programs():
                 if tuned:
                     fast.tune_process()
+                os.environ["KERAS_BACKEND"] = "tensorflow"  # of this process, whatever its user has set for others
                 _import_tensorflow()
                 if quiet:
                     logging.set_verbosity(logging.ERROR)

@@ -1,8 +1,7 @@
-"""Finding, parsing and writing gin configurations.
+"""Parsing and writing gin configurations; `asr_tf.runs.gin_files` finds and reads their files.
 
-Contract: everything that can be named in a gin file is registered before a file is parsed; a file is found by
-its path or, from any folder, by its name inside the package (`models/asr.gin`, with or without `gin_configs/`);
-whatever is wrong ends in a `ConfigurationError` whose message is one line.
+Contract: everything that can be named in a gin file is registered before a file is parsed; numbers are finite; whatever
+is wrong ends in a `ConfigurationError` whose message is one line.
 """
 
 from __future__ import annotations
@@ -10,18 +9,27 @@ from __future__ import annotations
 import copy
 import difflib
 import importlib
-import importlib.util  # not used here: gin's `include` needs the submodule loaded
 import inspect
 import logging
+import math
 import os
 import pathlib
 import re
 import sys
 import tokenize
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gin
+
+from asr_tf.runs.gin_files import (
+    ConfigurationError,
+    available_files,
+    find_file,
+    gin_folder,
+    one_line,
+    own_reader,
+)
 
 __all__ = [
     "ConfigurationError",
@@ -55,64 +63,8 @@ _REGISTERING_MODULES = (
     "asr_tf.runs.evaluate",
     "asr_tf.training.fit",
 )
-_PREFIX = "gin_configs/"
 _SECTION = re.compile(r"^# (Macros|Parameters for .*):$", re.MULTILINE)
 _RULE = "# " + "=" * 78
-# Lines that gin appends to the message of an exception on its way through a configurable.
-_GIN_NOTES = (
-    "In call to configurable",
-    "In file ",
-    "In bindings string",
-    "No values supplied by Gin",
-    "Gin had values bound",
-    "Caller supplied values",
-)
-
-
-class ConfigurationError(ValueError):
-    """A configuration that can't be used; the message is one line."""
-
-
-def gin_folder() -> pathlib.Path:
-    """The folder with the package's gin files: inside a wheel, or beside the package in a checkout.
-
-    Raises:
-        ConfigurationError: neither is there (a broken installation).
-    """
-    package = pathlib.Path(__file__).resolve().parents[1]
-    for folder in (package / "gin_configs", package.parent / "gin_configs"):
-        if folder.is_dir():
-            return folder
-    raise ConfigurationError(f"the installation is broken: no folder gin_configs in {package}.")
-
-
-def available_files() -> list[str]:
-    """The names of the package's gin files, as `models/asr.gin`, sorted."""
-    folder = gin_folder()
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.gin"))
-
-
-def find_file(name: str) -> pathlib.Path:
-    """The gin file of this path or, failing that, of this name inside the package.
-
-    Args:
-        name: a path, or a name as `available_files` gives it, with or without `gin_configs/` before it.
-
-    Raises:
-        ConfigurationError: there is no such file; lists the package's names.
-    """
-    path = pathlib.Path(name).expanduser()
-    if path.is_file():
-        return path.resolve()
-    inside = gin_folder() / pathlib.PurePosixPath(name).as_posix().removeprefix(_PREFIX)
-    if not path.is_absolute() and inside.is_file():
-        return inside
-    names = available_files()
-    near = difflib.get_close_matches(name.removeprefix(_PREFIX), names, n=1)
-    hint = f" (did you mean {near[0]}?)" if near else ""
-    raise ConfigurationError(
-        f"gin file {name!r} not found{hint}; give a path, or one of the package's: {', '.join(names)}."
-    )
 
 
 def parse(
@@ -120,7 +72,9 @@ def parse(
 ) -> None:
     """Registers the package's configurables, forgets earlier bindings, and parses files, then bindings.
 
-    A module that a file imports (rules of one's own) may lie beside a gin file or in the current folder.
+    What a file includes is looked for beside that file, then beside those that include it, in the search paths that are
+    registered with gin (the current folder is one) and in the package.  A module that a file imports (rules of one's
+    own) may lie beside it, beside those, or in the current folder.
 
     Args:
         gin_files: paths or names, see `find_file`; later ones override earlier ones.
@@ -128,60 +82,20 @@ def parse(
         module_folders: further folders to import modules from.
 
     Raises:
-        ConfigurationError: an unknown file, configurable or parameter, or a line that isn't gin.
+        ConfigurationError: an unknown file, configurable or parameter, a file that can't be read or includes itself, a
+            line that isn't gin, or a number that isn't finite.
     """
     paths = [find_file(name) for name in gin_files]  # before the slow imports
     for module in _REGISTERING_MODULES:
         importlib.import_module(module)
-    folder = gin_folder()
     gin.clear_config()
-    # Files only: gin's reader of packages takes any folder on the path for a package, and fails at it.
-    gin.config._FILE_READERS[:] = [(open, os.path.isfile)]
-    for path in paths:
-        # Where gin looks for what a file includes: beside it, in the current folder, in the package.  (gin's own way to
-        # say so keeps the folders of all files that the process has parsed, behind the current one.)
-        gin.config._LOCATION_PREFIXES[:] = [str(path.parent), "", str(folder), str(folder.parent)]
-        _import_modules(path, [*module_folders, os.getcwd(), str(path.parent)])
-        _parse_one(gin.parse_config_file, str(path), str(path))
+    with own_reader([*module_folders, os.getcwd()]):
+        for path in paths:
+            _parse_one(gin.parse_config_file, str(path), str(path))
     for binding in gin_bindings:
         _parse_one(gin.parse_config, binding, f"binding {binding!r}")
+    _check_numbers()
     _check_macros()
-
-
-def _import_modules(path: pathlib.Path, folders: Sequence[str]) -> None:
-    """Imports what a gin file and those beside it that it includes import, from `folders` too.
-
-    The folders stay on the path no longer than that.
-    """
-    before = list(sys.path)
-    sys.path += folders  # last: nothing that is installed is hidden
-    try:
-        for line in path.read_text(encoding="utf-8").splitlines():
-            imported = re.match(r"(?:import|from)\s+([\w.]+)", line)
-            included = re.match(r"include\s+['\"](.+)['\"]", line)
-            if imported:
-                _import_module(imported.group(1), path)
-            elif included and (path.parent / included.group(1)).is_file():
-                _import_modules(path.parent / included.group(1), folders)
-    finally:
-        sys.path[:] = before
-
-
-def _import_module(name: str, path: pathlib.Path) -> None:
-    """Imports a module that a gin file names; where there is none, gin tells, with the line."""
-    try:
-        importlib.import_module(name)
-    except SyntaxError as error:
-        raise ConfigurationError(
-            f"module {name}, which {path} imports, is not valid Python: {error.msg} "
-            f"({error.filename}, line {error.lineno})"
-        ) from error
-    except Exception as error:
-        if isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
-            return
-        raise ConfigurationError(
-            f"module {name}, which {path} imports, can't be imported: {type(error).__name__}: {one_line(error)}"
-        ) from error
 
 
 def _parse_one(parse_with: Callable[[str], object], what: str, source: str) -> None:
@@ -191,9 +105,12 @@ def _parse_one(parse_with: Callable[[str], object], what: str, source: str) -> N
     try:
         parse_with(what)
     except (SyntaxError, tokenize.TokenError) as error:
-        line = getattr(error, "lineno", None)
-        place = f"line {line} of {source}" if line else source
+        line, file = getattr(error, "lineno", None), getattr(error, "filename", None) or source
+        place = f"line {line} of {file}" if line else source
         raise ConfigurationError(f"{place} is not valid gin: {one_line(error)}") from error
+    except ConfigurationError as error:  # which names the file; where gin adds a place, that is the include of it
+        place = _place(error, "")
+        raise ConfigurationError(f"{one_line(error).rstrip('.')}{place and f' ({place})'}.") from error
     except (ValueError, TypeError, OSError, ImportError, AttributeError, NameError) as error:
         raise ConfigurationError(f"{_explain(error)} ({_place(error, source)})") from error
     finally:
@@ -220,6 +137,9 @@ def _explain(error: Exception) -> str:
         selector, name = parameter.groups()
         known = _parameters(selector)
         return f"{selector} has no parameter {name!r}{_nearest(name, known)}"
+    missing = re.match(r"Unable to open file: (.+)\. Searched config paths: (\[.*\])", message)
+    if missing:
+        return f"included gin file {missing.group(1)!r} is in none of {missing.group(2)}; give a path from one of these"
     return message.rstrip(".")
 
 
@@ -247,6 +167,25 @@ def _signature(selector: str) -> inspect.Signature:
     return inspect.signature(gin.config._REGISTRY.get_match(selector).wrapped)
 
 
+def _check_numbers() -> None:
+    """Raises where a number is bound that isn't finite: 1e999, which gin reads as infinite."""
+    for (scope, selector), parameters in gin.config._CONFIG.items():
+        for name, value in parameters.items():
+            if not _is_finite(value):
+                known = gin.config._REGISTRY.minimal_selector(selector)
+                shown = scope if known == "macro" else f"{scope}/{known}.{name}" if scope else f"{known}.{name}"
+                raise ConfigurationError(f"{shown} must be finite, got {value!r}.")
+
+
+def _is_finite(value: Any) -> bool:
+    """Whether a number, and each in a list, tuple or dict, is finite; true of everything else."""
+    if isinstance(value, Mapping):
+        return all(map(_is_finite, [*value.keys(), *value.values()]))
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_finite, value))
+    return not isinstance(value, float) or math.isfinite(value)
+
+
 def _check_macros() -> None:
     """Raises where a macro is used but has no value: gin itself says so only when it is evaluated, obscurely."""
     settings = parse_settings(gin.config_str())
@@ -258,18 +197,6 @@ def _check_macros() -> None:
     is_used = any("%RULES" in value for value in settings.values())
     if "RULES" in settings and not is_used and settings.get("model.kind") != "'vae'":
         raise ConfigurationError("RULES is set, but nothing uses %RULES: add a model file, such as models/asr.gin.")
-
-
-def one_line(error: BaseException) -> str:
-    """The message of an exception on one line, without the lines that gin adds about its own calls."""
-    if isinstance(error, (SyntaxError, tokenize.TokenError)):
-        return str(error.args[0]).rstrip(".") if error.args else "syntax error"
-    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).strip() for line in str(error).splitlines()]
-    kept = [line for line in lines if line and not line.startswith((*_GIN_NOTES, "Exception encountered when calling"))]
-    required = re.match(r"Required bindings for `(.+?)` not provided in config: \['(\w+)'", str(error))
-    if required:
-        return f"{required.group(1)}.{required.group(2)} has no value; set it in a gin file or a binding"
-    return kept[0] if kept else type(error).__name__
 
 
 def merged_config() -> str:

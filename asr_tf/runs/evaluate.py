@@ -34,7 +34,7 @@ from asr_tf.evaluation import plots, sheets
 from asr_tf.evaluation.measurement import measure, validation_metrics
 from asr_tf.fast import compile_cache
 from asr_tf.runs.files import json_ready, write_whole
-from asr_tf.runs.run_folder import RunFolder, restore_model
+from asr_tf.runs.run_folder import RunFolder, RunFolderError, restore_model
 from asr_tf.version import __version__
 
 __all__ = ["evaluate", "validation_metrics"]
@@ -75,15 +75,23 @@ def evaluate(
     folder = RunFolder(workdir)
     folder.check_is_run()
     folder.check_writable()
+    report_file, figures = folder.evaluation(split)
+    _check_place(report_file.is_dir(), report_file, "a folder")
+    _check_place(figures.is_file(), figures, "a file")
     start = time.perf_counter()
     model, info = restore_model(folder.path)  # from here on gin holds the run's bindings
     folders = data_dir or info.get("data_dir"), manual_dir or info.get("manual_dir")
-    report_file, figures = folder.evaluation(split)
     report = _evaluate(folder, figures, split, model, info, *folders, **settings)
     report["evaluate_seconds"] = time.perf_counter() - start
     report = json_ready(report)
     write_whole(report_file, json.dumps(report, indent=2, allow_nan=False) + "\n")
     return report
+
+
+def _check_place(is_taken: bool, path: pathlib.Path, kind: str) -> None:
+    """Raises before anything is computed, where something else has the name of what is going to be written."""
+    if is_taken:
+        raise RunFolderError(f"{path} is {kind}, and the evaluation writes there: move it away.")
 
 
 @gin.configurable("evaluate", denylist=["folder", "figures", "split", "model", "info", "data_dir", "manual_dir"])

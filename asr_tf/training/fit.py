@@ -26,6 +26,7 @@ from asr_tf import checks, fast
 from asr_tf.data import DataSource, Scenes, object_sides_px, training_dataset, training_fingerprint
 from asr_tf.evaluation import tiles
 from asr_tf.models import BoundModel, build_model
+from asr_tf.networks.keras_settings import own_settings
 from asr_tf.runs import configuration, run_folder
 from asr_tf.runs.checkpoints import Checkpoints, read_record, saved_steps
 from asr_tf.runs.evaluate import validation_metrics
@@ -141,12 +142,10 @@ def train(
         folder.check_same_images(scenes.canvas_size, fingerprint)
         folder.sweep()
 
-        model.compile(
-            optimizer=keras.optimizers.Adam(peak_learning_rate, beta_2=adam_beta_2),
-            jit_compile=jit_compile,
-            steps_per_execution=execution,
-        )
-        model.optimizer.build(model.trainable_variables)  # its moments must exist before they are restored
+        with own_settings():
+            optimizer = keras.optimizers.Adam(peak_learning_rate, beta_2=adam_beta_2)
+            # `compile` makes its moments, too, which must exist before they are restored.
+            model.compile(optimizer=optimizer, jit_compile=jit_compile, steps_per_execution=execution)
         state = callbacks.TrainingState(model.step, budget)
 
         def current_info() -> dict[str, Any]:

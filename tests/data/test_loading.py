@@ -50,7 +50,7 @@ def test_a_data_set_that_is_prepared_does_not_read_the_originals_again(tmp_path,
 
     monkeypatch.setattr("asr_tf.data.multi_mnist.MultiMnist", Prepared)
     Prepared.builder_config = SimpleNamespace(settings=SimpleNamespace(most_objects=3, canvas_size=(4, 4), channels=1))
-    Prepared.info = SimpleNamespace(splits={"train": SimpleNamespace(num_examples=30)})
+    Prepared.info = SimpleNamespace(splits={"train": SimpleNamespace(num_examples=30), "test": None})
     with pytest.raises(ValueError, match=r"manual_dir='/not/there' is not a folder\."):
         load_scenes("multi_mnist/count13", "train", manual_dir="/not/there")
     assert capsys.readouterr().err == ""

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 import testing_data
@@ -257,6 +259,17 @@ def _cut(file, number):
     file.write_bytes(file.read_bytes()[:number])
 
 
+def _in_place_of(file):
+    file.unlink()
+    file.mkdir()
+
+
+def _forget_split(file):
+    info = json.loads(file.read_text())
+    info["splits"] = [split for split in info["splits"] if split["name"] != "test"]
+    file.write_text(json.dumps(info))
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -265,6 +278,10 @@ def _cut(file, number):
         (lambda folder: next(folder.glob("*-test.*")).unlink(), "is damaged .*No such file or directory"),
         (lambda folder: (folder / "dataset_info.json").unlink(), "is no whole data set, it has no dataset_info.json"),
         (lambda folder: _cut(folder / "dataset_info.json", 50), "a dataset_info.json in .*/count13 is damaged"),
+        (lambda folder: (folder / "dataset_info.json").write_text("{}"), "a dataset_info.json in .* is damaged"),
+        (lambda folder: (folder / "dataset_info.json").write_bytes(b"\xe9"), "a dataset_info.json in .* is damaged"),
+        (lambda folder: _in_place_of(folder / "dataset_info.json"), "a dataset_info.json in .*/count13 is damaged"),
+        (lambda folder: _forget_split(folder / "dataset_info.json"), r"0 is damaged \(no split test in dataset_info"),
     ],
 )
 def test_a_damaged_data_set_says_where_it_is_and_what_helps(tmp_path, damage, message):

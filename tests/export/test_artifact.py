@@ -55,6 +55,18 @@ def test_an_error_in_the_middle_leaves_nothing(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+def test_what_a_killed_export_has_left_goes_at_the_next_one(tmp_path):
+    """What another one is writing stays."""
+    left = tmp_path / ".exporting-1-killed"
+    (left / "inner").mkdir(parents=True)
+    (left / "inner" / "file").write_text("half")
+    with artifact.new_version(tmp_path) as (part, _):
+        assert os.listdir(tmp_path) == [part.name]
+        assert add(tmp_path, 2) == 2
+        assert sorted(os.listdir(tmp_path)) == [part.name, "2"]
+    assert sorted(os.listdir(tmp_path)) == ["1", "2"]
+
+
 def test_others_may_read_what_is_served(tmp_path):
     add(tmp_path)
     beside = tmp_path / "beside"

@@ -61,7 +61,7 @@ def test_warmup_requests_are_those_of_tensorflow_serving(tiny_export):
 def test_report_and_next_version(tiny_run, tmp_path):
     """A run with a report, exported a second time, for LiteRT."""
     run = testing_export.write_run(tmp_path / "run")
-    report = {"count_accuracy": 0.5, "train_steps": 0}
+    report = {"count_accuracy": 0.5, "train_steps": 9, "weights_of_step": 0}
     (run / "report.json").write_text(json.dumps(report))
     export_dir = tmp_path / "x*[2]"
     (export_dir / "4").mkdir(parents=True)
@@ -132,11 +132,22 @@ def test_what_is_exported_is_served_as_the_model_answers(tmp_path):
 def test_figures_of_an_earlier_state_are_left_out(tmp_path, capsys):
     folder = RunFolder(tmp_path)
     assert exporter._report(folder, 7) is None
-    folder.report.write_text('{"train_steps": 5}')
-    assert exporter._report(folder, 5) == {"train_steps": 5}
+    folder.report.write_text('{"train_steps": 9, "weights_of_step": 5}')
+    assert exporter._report(folder, 5) == {"train_steps": 9, "weights_of_step": 5}
     assert capsys.readouterr().out == ""
     assert exporter._report(folder, 7) is None
     assert "report.json is of step 5, and the model of step 7: left out." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("text", ['{"weights_of_step": 5', "5"])
+def test_a_damaged_report_is_named(tmp_path, text):
+    folder = RunFolder(tmp_path)
+    folder.report.write_text(text)
+    with pytest.raises(artifact.ExportError) as caught:
+        exporter._report(folder, 5)
+    message = str(caught.value)
+    assert message.startswith(f"{folder.report} is damaged (")
+    assert message.endswith("): asr_evaluate writes it anew, or move it away.")
 
 
 def test_a_crash_leaves_no_version(tmp_path, monkeypatch):

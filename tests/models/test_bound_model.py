@@ -308,6 +308,21 @@ def test_a_model_follows_from_its_seed_alone_and_making_one_changes_nothing(proc
             assert np.abs(weight.numpy() - other.numpy()).max() > 1e-3, weight.path
 
 
+def test_keras_predicts_what_is_inferred():
+    model, batch = tiny(), images(7)
+    found = {name: value.numpy() for name, value in model.infer(batch).items()}
+    as_bytes = (255.0 * batch).astype(np.uint8)
+    dataset = tf.data.Dataset.from_tensor_slices({"image": batch, "count": np.ones(7, np.int32)}).batch(3)
+    for predicted in (model.predict(batch, batch_size=3, verbose=0), model.predict(dataset, verbose=0), model(batch)):
+        assert set(predicted) == set(found)
+        for name, value in found.items():
+            np.testing.assert_allclose(predicted[name], value, atol=1e-5, err_msg=name)
+    predicted = model.predict(as_bytes, verbose=0)["reconstruction"]
+    np.testing.assert_allclose(predicted, model.infer(as_bytes)["reconstruction"], atol=1e-5)
+    with pytest.raises(ValueError, match=r"images in floating point must lie in \[0, 1\]"):
+        model.predict(2.0 + batch, verbose=0)
+
+
 def test_bad_settings():
     with pytest.raises(ValueError, match="ASRModel.clipnorm must be a number above 0, got 0"):
         tiny(clipnorm=0)

@@ -73,6 +73,13 @@ def test_help_shows_own_flags_with_defaults_and_an_example(module, own, foreign)
         ("sample_main", ["--workdir=w", "--num_samples=0"], "flag --num_samples=0"),
         ("score_main", ["--truth=t.npz", "--output=s.json"], "asr_score: error: --found is needed"),
         ("score_main", ["--truth=t.npz", "--found=f.npz", "--output=no/s.json"], "--output: there is no folder"),
+        ("score_main", ["--truth=t.npz", "--found=f.npz", "--output=/"], "--output: / is a folder; give the name of a"),
+        ("score_main", ["--truth=t.npz", "--found=f.npz", f"--output={__file__}/s"], "--output: there is no folder"),
+        ("sample_main", ["--workdir=w", f"--output={__file__}"],
+         f"--output: '{__file__}' can't be a folder, because '{__file__}' is no folder; give another one."),
+        ("sample_main", ["--workdir=w", f"--output={__file__}/deep/er"], f"because '{__file__}' is no folder; give"),
+        ("sample_main", ["--workdir=w", "--least_share=nan"], "--least_share must be finite, got nan"),
+        ("export.export_main", ["--workdir=w", f"--export_dir={__file__}"], f"because '{__file__}' is no folder; give"),
     ],
 )  # fmt: skip
 def test_wrong_flags_end_in_one_line_before_anything_heavy(module, arguments, message, tmp_path):
@@ -140,6 +147,13 @@ def test_a_defect_is_named_by_its_type(monkeypatch, capsys):
 
 def test_success_is_zero(monkeypatch):
     assert not launch(monkeypatch, lambda: None)
+
+
+def test_a_command_runs_keras_on_tensorflow_whatever_the_user_has_set(monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    found = []
+    assert not launch(monkeypatch, lambda: found.append(os.environ["KERAS_BACKEND"]))
+    assert found == ["tensorflow"]
 
 
 def test_a_command_tunes_its_process_before_it_works_and_help_does_not(monkeypatch):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pathlib
 import re
 import sys
 
@@ -75,10 +76,87 @@ def test_a_macro_without_a_value_is_named():
     )
 
 
-def test_a_missing_include_is_named(tmp_path):
+@pytest.mark.parametrize("name", ["nowhere.gin", "folder"])
+def test_a_missing_include_is_named(tmp_path, name):
+    (tmp_path / "folder").mkdir()
     path = tmp_path / "mine.gin"
-    path.write_text("include 'nowhere.gin'\n")
-    assert "nowhere.gin" in message_of([str(path)])
+    path.write_text(f"include '{name}'\n")
+    message = message_of([str(path)])
+    assert message.startswith(f"included gin file {name!r} is in none of ['{tmp_path}', '', ")
+    assert message.endswith(f"; give a path from one of these ({path}, line 1)")
+
+
+def test_a_folder_is_no_gin_file(tmp_path):
+    assert message_of([str(tmp_path)]) == f"gin file {str(tmp_path)!r} is a folder; give a file in it."
+
+
+def test_an_unreadable_file_is_named(tmp_path, monkeypatch):
+    (tmp_path / "mine.gin").write_text("")
+
+    def refuse(self):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(pathlib.Path, "read_bytes", refuse)
+    path = tmp_path / "mine.gin"
+    assert message_of([str(path)]) == f"gin file {path} cannot be read: Permission denied."
+
+
+@pytest.mark.parametrize(
+    ("encoding", "place", "name"),
+    [
+        ("latin-1", ", see line 2", "LATIN1"),
+        ("utf-16", ", but looks like UTF-16", "UTF-16"),
+        ("utf-16-le", ", but looks like UTF-16", "UTF-16"),
+    ],
+)
+def test_a_file_in_another_encoding_is_told_with_the_cure(tmp_path, encoding, place, name):
+    path = tmp_path / "mine.gin"
+    path.write_bytes("# first\n# dé\ntrain.batch_size = 3\n".encode(encoding))
+    cure = f"save it as UTF-8, as `iconv -f {name} -t UTF-8 OLD > NEW` does"
+    message = f"gin file {path} isn't text in UTF-8{place}: {cure}"
+    assert message_of([str(path)]) == f"{message}."
+    (tmp_path / "top.gin").write_text("\ninclude 'mine.gin'\n")
+    assert message_of([str(tmp_path / "top.gin")]) == f"{message} ({tmp_path}/top.gin, line 2)."
+
+
+def test_the_mark_of_utf8_is_read_over(tmp_path):
+    (tmp_path / "mine.gin").write_bytes("# dé\ntrain.batch_size = 3\n".encode("utf-8-sig"))
+    configuration.parse([str(tmp_path / "mine.gin")])
+    assert gin.query_parameter("train.batch_size") == 3
+
+
+def test_files_that_include_each_other_in_a_circle_are_told(tmp_path):
+    for name, included in (("top", "a"), ("a", "b"), ("b", "a"), ("own", "own")):
+        (tmp_path / f"{name}.gin").write_text(f"include '{included}.gin'\n")
+    a, b, own = (tmp_path / f"{name}.gin" for name in ("a", "b", "own"))
+    circle = "gin files include each other in a circle: "
+    assert message_of([str(tmp_path / "top.gin")]).startswith(f"{circle}{a} includes {b} includes {a}; ")
+    assert message_of([str(own)]).startswith(f"{circle}{own} includes {own}; ")
+    for name, included in (("top", ("a", "b")), ("a", ("b",)), ("b", ())):
+        (tmp_path / f"{name}.gin").write_text("".join(f"include '{file}.gin'\n" for file in included))
+    configuration.parse([str(tmp_path / "top.gin")])  # b twice, but in no circle
+
+
+def test_what_is_not_gin_is_found_in_the_file_that_holds_it(tmp_path):
+    (tmp_path / "top.gin").write_text("include 'inner.gin'\n")
+    inner = tmp_path / "inner.gin"
+    inner.write_text("train.batch_size = 3\ntrain.num_steps =\n")
+    assert message_of([str(tmp_path / "top.gin")]).startswith(f"line 2 of {inner} is not valid gin: ")
+    inner.write_text("train.batch_size = [3,\n")
+    assert message_of([str(tmp_path / "top.gin")]).startswith(f"{inner} is not valid gin: EOF in multi-line statement")
+
+
+@pytest.mark.parametrize(
+    ("binding", "message"),
+    [
+        ("train.peak_learning_rate = 1e999", "train.peak_learning_rate must be finite, got inf."),
+        ("own/train.num_steps = -1e999", "own/train.num_steps must be finite, got -inf."),
+        ("SIDES_PX = (10, 1e999)", "SIDES_PX must be finite, got (10, inf)."),
+        ("X = {'a': [1e999]}", "X must be finite, got {'a': [inf]}."),
+    ],
+)
+def test_numbers_are_finite(binding, message):
+    assert message_of(bindings=[binding]).startswith(message)
 
 
 def test_includes_are_found_beside_the_file_and_in_the_package(tmp_path, monkeypatch):
@@ -90,6 +168,26 @@ def test_includes_are_found_beside_the_file_and_in_the_package(tmp_path, monkeyp
     configuration.parse(["a/mine.gin"])
     assert gin.query_parameter("train.batch_size") == 3
     assert gin.query_parameter("ASRModel.estimator") == "enumerate"
+
+
+def test_an_included_file_finds_what_lies_beside_itself_first(tmp_path, monkeypatch):
+    folders = [tmp_path / name for name in ("top/sub", "top", "here", "registered")]
+    for number, folder in enumerate(folders, 1):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "leaf.gin").write_text(f"train.batch_size = {number}\n")
+    (tmp_path / "top" / "mine.gin").write_text("include 'sub/mid.gin'\n")
+    (tmp_path / "top" / "sub" / "mid.gin").write_text("import leaf_rules\ninclude 'leaf.gin'\n")
+    (tmp_path / "top" / "sub" / "leaf_rules.py").write_text("")
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setattr(gin.config, "_LOCATION_PREFIXES", ["", str(tmp_path / "registered")])
+    for number, folder in enumerate(folders, 1):
+        configuration.parse([str(tmp_path / "top" / "mine.gin")])
+        assert gin.query_parameter("train.batch_size") == number
+        (folder / "leaf.gin").unlink()
+    assert "included gin file 'leaf.gin' is in none of" in message_of([str(tmp_path / "top" / "mine.gin")])
+    registered = gin.config._LOCATION_PREFIXES
+    assert registered == ["", str(tmp_path / "registered")]  # as it was
+    assert sys.modules.pop("leaf_rules")
 
 
 def test_what_lies_beside_a_file_wins_over_the_current_folder_and_other_files(tmp_path, monkeypatch):

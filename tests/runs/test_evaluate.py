@@ -88,7 +88,7 @@ def run(tmp_path, monkeypatch):
     """A run's folder, its model and its scenes, the same for every split, to be changed by the test."""
     rng = np.random.default_rng(0)
     run = types.SimpleNamespace(
-        folder=tmp_path / "run",
+        folder=tmp_path / "x*[2]",
         model=_Model(),
         scenes=Scenes(
             images=rng.integers(0, 256, (20, 8, 8, 1), dtype=np.uint8),
@@ -121,6 +121,16 @@ def run(tmp_path, monkeypatch):
 
 def _figures(run):
     return sorted(path.name for path in (run.folder / "figures").iterdir())
+
+
+@pytest.mark.parametrize(("name", "kind"), [("report.json", "a folder"), ("figures", "a file")])
+def test_a_name_that_is_taken_is_told_before_anything_is_computed(run, name, kind):
+    place = run.folder / name
+    place.mkdir() if kind == "a folder" else place.write_text("mine")
+    with pytest.raises(ValueError) as caught:
+        evaluation.evaluate(run.folder)
+    assert str(caught.value) == f"{place} is {kind}, and the evaluation writes there: move it away."
+    assert run.loaded == []
 
 
 def test_report_holds_what_others_read(run):
