@@ -64,6 +64,7 @@ class ConvRecognition(Recognition):
         look_size: int = 16,
         look_units: int = 128,
         initial_spread: float = 0.15,
+        least_spread: float = 0.0125,
         encoder_units: Sequence[int] = (512, 256),
         name: str = "recognition",
     ):
@@ -76,6 +77,9 @@ class ConvRecognition(Recognition):
             look_units: width of a look's hidden layer.
             initial_spread: where the posterior's standard deviation of a window's centre starts, in sides of a typical
                 object.
+            least_spread: what that standard deviation never falls below, 0 or more, and about half of what the side's
+                doesn't, in the same unit.  An object is then never seen in quite the same window, and decoder and
+                encoder learn what lies between the objects of training, too.
             encoder_units: hidden widths of the glimpse encoder.
             name: Keras name.
 
@@ -89,8 +93,10 @@ class ConvRecognition(Recognition):
             check_whole(f"ConvRecognition.encoder_units[{i}]", width)
         check_range("ConvRecognition.margin", margin, 1.0, 4.0)
         check_positive("ConvRecognition.initial_spread", initial_spread)
+        check_range("ConvRecognition.least_spread", least_spread, 0.0, initial_spread)
         self.filters, self.margin, self.look_size, self.look_units = filters, margin, look_size, look_units
-        self.initial_spread, self.encoder_units = initial_spread, tuple(encoder_units)
+        self.initial_spread, self.least_spread = initial_spread, least_spread
+        self.encoder_units = tuple(encoder_units)
 
     def build(self, spec: SceneSpec) -> None:
         """See `Network.build`."""
@@ -118,7 +124,11 @@ class ConvRecognition(Recognition):
         context_size = self.filters + 3 + spec.num_steps
         self.corrector = SecondLook(self.margin, self.look_size, self.look_units, context_size, True, _GENTLE)
         self.corrector.build(spec)
-        self.log_spread = math.log(self.initial_spread * 2.0 * side_px / min(spec.canvas_size))
+        share = side_px / min(spec.canvas_size)
+        self.log_spread = math.log(self.initial_spread * 2.0 * share)
+        # Of the centre in halves of the canvas, and of the scale latent, whose slope is 1 - share for a side of 1.
+        self.least_shift_spread = self.least_spread * 2.0 * share
+        self.least_scale_spread = self.least_spread * 2.0 / (1.0 - share)
         glimpse = spec.glimpse_size**2 * spec.channels
         self.encoder = Perceptron([glimpse, *self.encoder_units, 2 * spec.what_size], "softplus", "encoder")
 
@@ -187,8 +197,8 @@ class ConvRecognition(Recognition):
         found = self.corrector(left, shift_loc, scale_loc, context)
         # The spread is one of positions on the canvas; the latent's is that over the slope of tanh.
         slope = tf.maximum(1.0 - tf.square(tf.tanh(shift_loc)), LEAST_SLOPE)
-        shift_log_scale = self.log_spread - tf.math.log(slope) + found.shift_spread
-        scale_log_scale = math.log(_SCALE_SPREAD) + found.scale_spread
+        shift_log_scale = _at_least(self.log_spread + found.shift_spread, self.least_shift_spread) - tf.math.log(slope)
+        scale_log_scale = _at_least(math.log(_SCALE_SPREAD) + found.scale_spread, self.least_scale_spread)
         shift_loc, scale_loc = shift_loc + found.moved, scale_loc + found.resized
         decision = Decision(
             shift_loc,
@@ -205,3 +215,8 @@ class ConvRecognition(Recognition):
         flat = tf.reshape(glimpses, [-1, math.prod(glimpses.shape[1:])])
         loc, log_scale = tf.split(tf.cast(self.encoder(flat), tf.float32), 2, axis=-1)
         return loc, log_scale
+
+
+def _at_least(log_scale: tf.Tensor, least: float) -> tf.Tensor:
+    """The log standard deviation of a normal to which independent noise of another standard deviation is added."""
+    return log_scale if least == 0.0 else math.log(least) + 0.5 * tf.nn.softplus(2.0 * (log_scale - math.log(least)))

@@ -83,6 +83,23 @@ def test_the_posterior_starts_as_wide_as_asked_for():
     np.testing.assert_allclose(stddev_px, 0.15 * 48 / (1 + np.exp(1.2)), rtol=0.05)
 
 
+@pytest.mark.parametrize("least_spread", [0.03, 0.0])
+def test_no_window_is_surer_than_the_least_spread(least_spread):
+    """In sides of a typical object: the centre's standard deviation, and twice of it the side's."""
+    recognition = made(least_spread=least_spread)
+    last = recognition.corrector.perceptron.dense[-1]
+    last.kernel.assign(tf.zeros_like(last.kernel))
+    last.bias.assign([0.0, 0.0, -5.0, -5.0, 0.0, -5.0, 0.0])
+    posterior, latents = recognition.locate(scene((18, 26)))
+    share = 1 / (1 + np.exp(1.2))
+    slope = 1.0 - np.square(np.tanh(latents.shift_latent[0, 0]))
+    centre_px = np.exp(posterior.shift_log_scale[0, 0]) * slope * 0.5 * 48
+    learned = 0.15 * np.exp(-5.0)
+    np.testing.assert_allclose(centre_px, np.hypot(learned, least_spread) * 48 * share, rtol=1e-5)
+    side = np.exp(posterior.scale_log_scale[0, 0]) * (1.0 - share)
+    np.testing.assert_allclose(side, np.hypot(np.exp(-7.0) * (1.0 - share), 2.0 * least_spread), rtol=1e-5)
+
+
 def test_a_look_is_told_how_much_ink_the_image_has():
     """Presence of the first step follows the ink far from its window."""
     recognition = made()
@@ -120,6 +137,8 @@ def test_every_weight_has_a_gradient():
         ({"filters": 0}, r"ConvRecognition.filters must be"),
         ({"margin": 0.5}, r"ConvRecognition.margin must"),
         ({"initial_spread": 0.0}, r"ConvRecognition.initial_spread must"),
+        ({"least_spread": -0.01}, r"ConvRecognition.least_spread must"),
+        ({"least_spread": 0.2}, r"ConvRecognition.least_spread must .* 0.15"),
         ({"encoder_units": (8, 0)}, r"ConvRecognition.encoder_units\[1\] must"),
     ],
 )
