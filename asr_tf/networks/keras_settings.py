@@ -15,7 +15,7 @@ import pathlib
 import sys
 from collections.abc import Iterator
 
-__all__ = ["check_backend", "own_settings"]
+__all__ = ["check_backend", "check_fit_is_whole", "own_settings"]
 
 _BACKEND, _FLOAT, _FORMAT = "tensorflow", "float32", "channels_last"
 
@@ -32,6 +32,17 @@ def check_backend() -> None:
             f"asr_tf needs Keras on TensorFlow, but {origin} asks for {backend!r}: set KERAS_BACKEND={_BACKEND} in the "
             "environment before Keras is imported."
         )
+
+
+def check_fit_is_whole() -> None:
+    """Passes where Keras lets a training run to its end.
+
+    Raises:
+        ValueError: the environment has a setting, made for debugging, by which `fit` stops early without a word.
+    """
+    for name in ("KERAS_MAX_EPOCHS", "KERAS_MAX_STEPS_PER_EPOCH"):
+        if value := os.environ.get(name):
+            raise ValueError(f"{name}={value} in the environment would cut this training short: unset it.")
 
 
 def _asked_backend() -> tuple[str, str]:

@@ -26,7 +26,7 @@ from asr_tf import checks, fast
 from asr_tf.data import DataSource, Scenes, object_sides_px, training_dataset, training_fingerprint
 from asr_tf.evaluation import tiles
 from asr_tf.models import BoundModel, build_model
-from asr_tf.networks.keras_settings import own_settings
+from asr_tf.networks.keras_settings import check_fit_is_whole, own_settings
 from asr_tf.runs import configuration, run_folder
 from asr_tf.runs.checkpoints import Checkpoints, read_record, saved_steps
 from asr_tf.runs.evaluate import validation_metrics
@@ -108,6 +108,7 @@ def train(
             belongs to another run (`RunFolderError`), or steps that stay non-finite (`TrainingDiverged`).
     """
     _check_numbers({f"train.{name}": value for name, value in locals().items()})
+    check_fit_is_whole()
     checks.check_range("seed", seed, 0, 2**31 - 1)
     checks.check_range("train.adam_beta_2", adam_beta_2, 0.0, 1.0 - 1e-6)
     checks.check_whole("train.max_skipped_in_a_row", max_skipped_in_a_row)

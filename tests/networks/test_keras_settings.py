@@ -111,3 +111,11 @@ def test_damaged_settings_are_passed_over_as_keras_does(tmp_path, monkeypatch):
     for text in ("{", "[]", "{}"):
         (tmp_path / "keras.json").write_text(text)
         keras_settings.check_backend()
+
+
+@pytest.mark.parametrize("name", ["KERAS_MAX_EPOCHS", "KERAS_MAX_STEPS_PER_EPOCH"])
+def test_a_training_is_not_cut_short_without_a_word(monkeypatch, name):
+    keras_settings.check_fit_is_whole()
+    monkeypatch.setenv(name, "3")
+    with pytest.raises(ValueError, match=f"{name}=3 in the environment would cut this training short: unset it"):
+        keras_settings.check_fit_is_whole()
