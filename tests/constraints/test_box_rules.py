@@ -178,6 +178,24 @@ def test_by_hand(rule, centres, sides, expected_px, broken):
     assert rule.broken(SceneStatistics.of_finished([2], None, CANVAS, num_steps=2)) is None
 
 
+@pytest.mark.parametrize(
+    ("rule", "low", "high"),
+    [
+        (DisjointBoxes(slack_px=2.0), (8, 14), (16, 22)),
+        (InsideCanvas(slack_px=2.0), (8, 26), (16, 34)),
+        (AtLeastApart(4.0, slack_px=2.0), (8, 18), (16, 26)),
+    ],
+    ids=lambda value: getattr(value, "name", None),
+)
+def test_what_is_at_the_slack_still_passes(rule, low, high):
+    """Windows on one line, from `low` to `high`, on a canvas by which fractions are exact."""
+    for beyond, expected in ((0.0, False), (-0.25 if isinstance(rule, (DisjointBoxes, AtLeastApart)) else 0.25, True)):
+        ends = np.array([[low[0], high[0]], [low[1] + beyond, high[1] + beyond]])
+        boxes = np.stack([[8.0, 8.0], ends[:, 0], [16.0, 16.0], ends[:, 1]], -1) / 32.0
+        scenes = SceneStatistics.of_finished([2], boxes[np.newaxis], (32, 32))
+        assert rule.broken(scenes).numpy().tolist() == [expected]
+
+
 @pytest.mark.parametrize("rule", BOX_RULES, ids=name)
 def test_broken_scenes_are_those_that_a_loop_finds(rule):
     """In a graph that XLA compiles, too; rules that have no slack of their own for it break by their penalty."""

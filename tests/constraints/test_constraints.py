@@ -1,5 +1,6 @@
 """What every rule has, what a rule of one's own gets for free, and gin."""
 
+import inspect
 import subprocess
 import sys
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from asr_tf import constraints
 from asr_tf.constraints import (
     AggregateCount,
     Aligned,
@@ -69,6 +71,7 @@ def test_a_rule_needs_only_a_penalty():
     rule = NearCentre(tolerance=2)
     assert rule.name == "near_centre"
     assert (rule.limit, rule.limit_unit, rule.strength) == (2.0, "px", None)
+    assert (rule.start, rule.highest, rule.floor, NearCentre().limit) == (0.5, None, 1e-3, 0.5)
     rule.check(num_steps=1, canvas_size=(50, 50))
     boxes = tf.constant([[[0.0, 0.0, 0.5, 1.0]], [[0.25, 0.25, 0.75, 0.75]]])
     scenes = SceneStatistics.of_finished([1, 1], boxes, (50, 50))
@@ -248,6 +251,17 @@ def test_batch_mean_is_over_the_images(size):
         np.testing.assert_allclose(compute(tf.constant(values)), values.mean(0), rtol=1e-9)
 
 
+def test_outside_of_replicas_and_between_them_a_batch_is_as_large_as_it_is():
+    statistics = SceneStatistics(tf.zeros([5, 3]), None, None, (50, 50))
+    values = np.random.default_rng(0).normal(size=(5, 3))
+    with tf.distribute.OneDeviceStrategy("CPU:0").scope():  # where there is no replica
+        assert tf.distribute.get_replica_context() is None
+        between = statistics.batch_size(), statistics.batch_mean(tf.constant(values))
+    for size, mean in (between, (statistics.batch_size(), statistics.batch_mean(tf.constant(values)))):
+        assert (float(size), size.dtype) == (5.0, tf.float32)
+        np.testing.assert_allclose(mean, values.mean(0), rtol=1e-9)
+
+
 _TWO_REPLICAS = """
 import tensorflow as tf
 tf.config.set_logical_device_configuration(
@@ -293,6 +307,14 @@ def test_rules_are_declared_in_gin():
     assert (count_in_set.counts, count_in_set.limit, count_in_set.asks(True)) == ((1, 3), 0.02, True)
     assert (frequencies.probabilities, frequencies.limit) == ((0.0, 0.25, 0.0, 0.75), 0.05)
     assert [rule.name for rule in (count_in_set, frequencies)] == ["count_in_set", "count_distribution"]
+
+
+@pytest.mark.parametrize("kind", [rule for rule in vars(constraints).values() if inspect.isclass(rule)
+                                  and issubclass(rule, Constraint) and rule is not Constraint])  # fmt: skip
+def test_every_rule_can_be_named_in_gin(kind):
+    gin.parse_config(f"collect.rules = [@{kind.__name__}]")
+    (found,) = collect()
+    assert issubclass(found, kind)
 
 
 def test_gin_says_which_value_is_missing():

@@ -84,6 +84,21 @@ def test_what_is_no_rule():
         check_rules(["tight"], 4, (50, 50))
 
 
+def test_a_lone_object_needs_no_room_beside_it():
+    """Where objects are larger than the canvas, which isn't for these rules to say."""
+    check_rules([DisjointBoxes(), CountInSet((1,))], 4, (50, 50), sides_px=(51.5, 60.0))
+    with pytest.raises(ValueError, match=r"2 objects \(.*\) of at least 51.5 px \(.*\) have no room on 50 x 50 px"):
+        check_rules([DisjointBoxes(), CountInSet((2,))], 4, (50, 50), sides_px=(51.5, 60.0))
+
+
+def test_room_that_is_there_to_the_last_pixel_is_not_lost_to_rounding():
+    """Of (22 - 2.6) / (12.3 - 2.6), the 2 comes out as 1.9999999999999996."""
+    rules = [SizeInterval((12.3, 14)), DisjointBoxes(slack_px=2.6)]
+    check_rules(rules, 5, (22, 22), exact_count=4)
+    with pytest.raises(ValueError, match=re.escape("floor(19.4 / 9.7) * floor(19.4 / 9.7) = 4.")):
+        check_rules(rules, 5, (22, 22), exact_count=5)
+
+
 @pytest.mark.parametrize("slack", [0.0, 1.0, 3.0])
 def test_room_is_never_underestimated(slack):
     """Squares laid out in rows and columns, each next to the other less the slack, are as many as there is room for."""

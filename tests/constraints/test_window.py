@@ -132,6 +132,8 @@ def test_scenes_with_a_loose_window_are_broken():
         assert rule.broken(given).numpy().tolist() == [expected]
         assert rule.broken(given._replace(presence_probs=tf.zeros([1, 1]))).numpy().tolist() == [False]
     assert TightWindows().broken(loose._replace(glimpses=None)) is None
+    at_slack = TightWindows(slack_px=float(TightWindows().penalty(loose)[0]))
+    assert at_slack.broken(loose).numpy().tolist() == [False]
 
 
 def test_bad_ink():

@@ -118,6 +118,12 @@ def test_shapes_dtype_and_copies():
         RelaxedPresenceCode(0, [0.0])
 
 
+@pytest.mark.parametrize("make", [PresenceCode, lambda logits: RelaxedPresenceCode(0.5, logits)])
+def test_the_number_of_steps_may_be_known_late(make):
+    late = tf.function(lambda logits: make(logits).event_shape_tensor(), input_signature=[tf.TensorSpec([2, None])])
+    np.testing.assert_array_equal(late(tf.zeros([2, 3])), [3])
+
+
 def test_samples_match_closed_form_moments_and_repeat_with_their_seed():
     code = PresenceCode(tf.constant(LOGITS, tf.float32))
     num = 40000
@@ -265,6 +271,13 @@ def test_relaxed_samples_cross_zero_as_often_as_the_exact_code_says_yes():
     np.testing.assert_allclose(
         soft, np.cumprod(1.0 / (1.0 + np.exp(-samples.numpy())), axis=-1), rtol=1e-9, atol=1e-300
     )
+
+
+def test_a_temperature_that_is_made_of_any_number_is_above_zero():
+    """As TFP makes parameters of numbers without bounds, to train a distribution."""
+    to_temperature = RelaxedPresenceCode.parameter_properties()["temperature"].default_constraining_bijector_fn()
+    made = to_temperature.forward(tf.constant([-5.0, 0.0, 5.0]))
+    np.testing.assert_allclose(made, np.log1p(np.exp([-5.0, 0.0, 5.0])), rtol=1e-5)
 
 
 def test_relaxed_samples_are_reparameterized():

@@ -70,6 +70,12 @@ def test_shapes_and_structure(batch, shape):
     tf.nest.map_structure(np.testing.assert_array_equal, sample, distribution.sample(shape, seed=[0, 1]))
 
 
+def test_names():
+    statistics = random_statistics(np.float32)
+    assert scene_posterior(statistics).name == "scene_posterior"
+    assert air_prior([0.0] * T).name == "IndependentSteps"
+
+
 def test_log_prob_equals_the_sum_over_present_steps():
     statistics = random_statistics()
     posterior = scene_posterior(statistics)
