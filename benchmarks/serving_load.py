@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
@@ -57,6 +57,12 @@ class Expected:
         self._tolerance = tolerance
         self._known: set[tuple[int, bytes]] = set()
 
+    @classmethod
+    def of(cls, export_dir: pathlib.Path, images: np.ndarray) -> tuple[Expected, float]:
+        """Those of the newest version to images float32 [N, H, W, C], and by how much direct calls differ."""
+        outputs, spread = direct_outputs(export_dir, images)
+        return cls(outputs, max(TOLERANCE, 2 * spread)), spread
+
     def check(self, which: int, body: bytes, tally: Tally) -> None:
         """Compares the answer to image number `which`; the same bytes are looked into once."""
         if (which, body) in self._known:
@@ -76,35 +82,45 @@ class Expected:
 
 
 @contextmanager
-def served(export_dir: pathlib.Path, *flags: str) -> Iterator[str]:
-    """`asr_serve` in a process of its own; yields its URL."""
+def served(export_dir: pathlib.Path, *flags: str, **options: Any) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """`asr_serve` in a process of its own, with further options of `Popen`; yields the process and its URL."""
     arguments = [sys.executable, "-m", "asr_tf.export.serve_main", f"--export_dir={export_dir}", "--port=0", *flags]
-    with subprocess.Popen(arguments, cwd=command.ROOT, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(arguments, cwd=command.ROOT, stdout=subprocess.PIPE, text=True, **options) as process:
         try:
             assert process.stdout is not None
             line = process.stdout.readline()
             if not line:
                 raise RuntimeError("asr_serve didn't start")
-            yield line.split()[1].rstrip(",")
+            yield process, line.split()[1].rstrip(",")
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait()
 
 
-async def _ask(url: str, bodies: list[bytes], number: int, clients: int, expected: Expected) -> Tally:
-    """Sends that many requests from that many connections, each with one request under way."""
+async def ask(
+    url: str, bodies: list[bytes], requests: Iterable[int], clients: int, expected: Expected, tally: Tally
+) -> None:
+    """Sends requests from so many connections, each with one request under way.
+
+    Args:
+        url: of the model.
+        bodies: of the requests, which take turns.
+        requests: their numbers.
+        clients: connections.
+        expected: what each body is answered with.
+        tally: what came of them, counted on.
+    """
     parts = urlsplit(url)
     heads = [
         f"POST {parts.path}:predict HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: application/json\r\n"
         f"Content-Length: {len(body)}\r\n\r\n".encode()
         for body in bodies
     ]
-    requests = iter(range(number))
-    tally = Tally()
+    numbers = iter(requests)
 
     async def client() -> None:
         reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
-        for i in requests:
+        for i in numbers:
             which = i % len(bodies)
             start = time.perf_counter()
             try:
@@ -125,7 +141,11 @@ async def _ask(url: str, bodies: list[bytes], number: int, clients: int, expecte
         writer.close()
 
     await asyncio.gather(*(client() for _ in range(clients)))
-    return tally
+
+
+def bodies_of(images: np.ndarray) -> list[bytes]:
+    """A request for each image of float32 [N, H, W, C]."""
+    return [orjson.dumps({"instances": image[np.newaxis]}, option=orjson.OPT_SERIALIZE_NUMPY) for image in images]
 
 
 def direct_outputs(export_dir: pathlib.Path, images: np.ndarray) -> tuple[dict[str, np.ndarray], float]:
@@ -163,15 +183,15 @@ def measure(export_dir: pathlib.Path, requests: int = 100_000, clients: int = 32
     from benchmarks import published
 
     images = published.images(NUM_IMAGES).astype(np.float32) / 255.0
-    outputs, spread = direct_outputs(export_dir, images)
-    expected = Expected(outputs, max(TOLERANCE, 2 * spread))
-    bodies = [orjson.dumps({"instances": image[np.newaxis]}, option=orjson.OPT_SERIALIZE_NUMPY) for image in images]
-    with served(export_dir) as url:
-        asyncio.run(_ask(url, bodies, NUM_WARM_UP, clients, expected))
+    expected, spread = Expected.of(export_dir, images)
+    bodies = bodies_of(images)
+    tally, alone = Tally(), Tally()
+    with served(export_dir) as (_, url):
+        asyncio.run(ask(url, bodies, range(NUM_WARM_UP), clients, expected, Tally()))
         start = time.perf_counter()
-        tally = asyncio.run(_ask(url, bodies, requests, clients, expected))
+        asyncio.run(ask(url, bodies, range(requests), clients, expected, tally))
         seconds = time.perf_counter() - start
-        alone = asyncio.run(_ask(url, bodies, NUM_WARM_UP, 1, expected))
+        asyncio.run(ask(url, bodies, range(NUM_WARM_UP), 1, expected, alone))
     p50, p99 = np.percentile(tally.seconds, [50, 99])
     return {
         "requests": requests,

@@ -180,7 +180,7 @@ LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12
         ("x.tfrecord", testing_png.BAD["JPEG"], "must be a TFRecord, got a JPEG image"),
         ("x.tfrecord", b"", "holds no record"),
         ("x.tfrecord.gz", b"", "must be gzip data, as its name says, got none"),
-        ("x.tfrecord.gz", gzip.compress(b""), "holds no record"),
+        ("x.tfrecord.gz", gzip.compress(b"", mtime=0), "holds no record"),
         ("x.npy", LFS, "cannot be read as an NPY array, got a pointer of Git LFS"),
         ("x.png", LFS, "must be a PNG image, got a pointer of Git LFS"),
     ],
