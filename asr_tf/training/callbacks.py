@@ -48,6 +48,7 @@ class TrainingState:
         train_seconds: float64 variable, seconds of training so far.
         finished: bool variable, whether the budget is spent.
         restarts, started: int64 variables, how often training was begun again, and at which step.
+        setbacks: int64 variable, how often training went back to its best weights; each halves the learning rate.
         best: float64 variable [2], rules not held and -ELBO on held-out images of the weights that are kept as the
             result.
         images_per_second: over the last execution; 0 before there is one.
@@ -64,8 +65,8 @@ class TrainingState:
         self.step = step
         self.train_seconds = tf.Variable(0.0, dtype=tf.float64, trainable=False, name="train_seconds")
         self.finished = tf.Variable(False, trainable=False, name="finished")
-        self.restarts, self.started = (
-            tf.Variable(0, dtype=tf.int64, trainable=False, name=name) for name in ("restarts", "started")
+        self.restarts, self.started, self.setbacks = (
+            tf.Variable(0, dtype=tf.int64, trainable=False, name=name) for name in ("restarts", "started", "setbacks")
         )
         self.best = tf.Variable([math.inf, math.inf], dtype=tf.float64, trainable=False, name="best")
         self.images_per_second = 0.0
@@ -159,7 +160,7 @@ class Schedule(keras.callbacks.Callback):
 
     def on_train_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Assigns the rate of the execution that starts."""
-        rate = self._rate(self._state.steps_done, self._state.fraction)
+        rate = self._rate(self._state.steps_done, self._state.fraction) * 0.5 ** int(self._state.setbacks.numpy())
         self.model.optimizer.learning_rate.assign(rate)
 
 

@@ -1,4 +1,4 @@
-"""Trainings that go wrong: told by signs that need no label, and begun again from other initial weights."""
+"""Trainings that go wrong, told by signs that need no label: begun again, or taken back to where they were good."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from asr_tf.training.callbacks import TrainingState
 
-__all__ = ["CollapseGuard", "collapse_signs"]
+__all__ = ["CollapseGuard", "SetbackGuard", "collapse_signs"]
 
 # An image count that so many images have is the only one; windows that so large a share of is empty are lost.
 _ONE_COUNT, _EMPTY_SHARE = 0.98, 0.3
@@ -21,6 +21,9 @@ _FAINT = 0.1
 _LARGE = 4.0
 # No sign counts before so many steps, or after that part of the budget; a sign must last so many reports.
 _FIRST_STEP, _LAST_FRACTION, _REPORTS = 1_000, 0.6, 3
+# The bound is lost where -ELBO is by so large a part of it, and by so many nats, above that of the best weights.
+_LOST_PART, _LOST_NATS = 0.5, 10.0
+_MOST_SETBACKS = 4
 
 
 def collapse_signs(model: Any, inferred: Mapping[str, np.ndarray]) -> list[str]:
@@ -101,9 +104,57 @@ class CollapseGuard(keras.callbacks.Callback):
         for variable, value in zip(self.model.variables, fresh, strict=True):
             if id(variable) not in counters:
                 variable.assign(value)
-        for variable in self.model.optimizer.variables:
-            if variable is not self.model.optimizer.learning_rate:
-                variable.assign(keras.ops.zeros_like(variable))
+        _forget_moments(self.model.optimizer)
         self._state.restarts.assign(restarts)
         self._state.started.assign(self._state.steps_done)
         self._reports_with_signs = 0
+
+
+class SetbackGuard(keras.callbacks.Callback):
+    """Goes back to the best weights where a training has lost the bound, at half of the learning rate, and says so.
+
+    At a high rate a step can throw windows off their objects.  What the rules then ask grows without bound, and the way
+    back is long; the weights that are kept as the result aren't far.
+    """
+
+    def __init__(self, state: TrainingState, restore: Callable[[], Any]) -> None:
+        """Binds a function.
+
+        Args:
+            state: shared; `setbacks` is written.
+            restore: gives the model the weights that are kept as the result.
+        """
+        super().__init__()
+        self._state, self._restore = state, restore
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        """Compares the bound on held-out images with that of the best weights."""
+        state = self._state
+        setbacks = int(state.setbacks.numpy()) + 1
+        fresh = state.steps_done - int(state.started.numpy()) < _FIRST_STEP
+        bound, (broken, best) = float(state.report["val_negative_elbo_nats"]), state.best.numpy()
+        if fresh or setbacks > _MOST_SETBACKS or not np.isfinite(best):
+            return
+        if bound <= best + max(_LOST_PART * abs(best), _LOST_NATS):
+            return
+        if sum(not rule["held"] for rule in self.model.rules_held().values()) < broken:
+            return  # what rules cost
+        print(
+            f"\nStep {state.steps_done}: -ELBO on held-out images is {bound:.0f} nats, and was {best:.0f}. Training "
+            f"goes on from the weights that had it, with the learning rate times {0.5**setbacks:g}.",
+            file=sys.stderr,
+            flush=True,
+        )
+        counts = [keras.ops.convert_to_numpy(counter) for counter in self.model.counters]
+        self._restore()
+        for counter, count in zip(self.model.counters, counts, strict=True):
+            counter.assign(count)
+        _forget_moments(self.model.optimizer)
+        state.setbacks.assign(setbacks)
+
+
+def _forget_moments(optimizer: Any) -> None:
+    """An optimizer as it was before its first update, but for the learning rate."""
+    for variable in optimizer.variables:
+        if variable is not optimizer.learning_rate:
+            variable.assign(keras.ops.zeros_like(variable))

@@ -33,7 +33,7 @@ from asr_tf.runs.evaluate import validation_metrics
 from asr_tf.runs.run_folder import RunFolder
 from asr_tf.training import callbacks
 from asr_tf.training.best import BestKeeper
-from asr_tf.training.collapse import CollapseGuard
+from asr_tf.training.collapse import CollapseGuard, SetbackGuard
 from asr_tf.training.rules import RuleWatcher
 from asr_tf.training.schedule import LearningRate, TrainingBudget
 from asr_tf.version import __version__
@@ -171,6 +171,7 @@ def train(
             finished=state.finished,
             restarts=state.restarts,
             started=state.started,
+            setbacks=state.setbacks,
             best=state.best,
         )
         result = Checkpoints(folder.result, 1, record, model=model)
@@ -241,6 +242,7 @@ def train(
                         images_every_reports=images_every_reports,
                     ),
                     *guard,
+                    SetbackGuard(state, result.restore),
                     BestKeeper(state, result, model.rules_held),
                     RuleWatcher(),
                     bar,

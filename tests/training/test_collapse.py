@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from asr_tf.training.callbacks import TrainingState
-from asr_tf.training.collapse import CollapseGuard, collapse_signs
+from asr_tf.training.callbacks import Schedule, TrainingState
+from asr_tf.training.collapse import CollapseGuard, SetbackGuard, collapse_signs
 from asr_tf.training.schedule import TrainingBudget
 
 CANVAS = (40, 60)
@@ -117,3 +117,60 @@ def test_a_training_that_is_well_goes_on():
         guard.on_epoch_end(0)
     assert int(state.restarts) == 0
     np.testing.assert_array_equal(trained.weight, before)
+
+
+def lost(bound, best=(0.0, 200.0), held=(True, True), started=0):
+    """Whether a guard goes back, at step 3,000; its model, its state, and how often it restored."""
+    _, trained, state = guarded(None)
+    trained.rules_held = lambda: {str(i): {"held": value} for i, value in enumerate(held)}
+    state.best.assign(best)
+    state.started.assign(started)
+    state.report = {"val_negative_elbo_nats": bound}
+    restored = []
+
+    def restore():
+        restored.append(trained.weight.numpy())
+        trained.weight.assign([3.0, 3.0])
+        trained.step.assign(1_000)
+
+    guard = SetbackGuard(state, restore)
+    guard.set_model(trained)
+    guard.on_epoch_end(0)
+    return bool(restored), guard, trained, state
+
+
+@pytest.mark.parametrize(
+    ("bound", "more", "is_lost"),
+    [
+        (299.0, {}, False),
+        (301.0, {}, True),
+        (np.nan, {}, True),
+        (301.0, {"best": (1.0, 200.0), "held": (False, True)}, True),
+        (301.0, {"best": (1.0, 200.0)}, False),  # rules are held that weren't, and that costs
+        (301.0, {"best": (0.0, 200.0), "held": (False, False)}, True),
+        (1e6, {"best": (np.inf, np.inf)}, False),  # nothing is kept yet
+        (1e6, {"started": 2_100}, False),  # begun again a little while ago
+        (9.0, {"best": (0.0, 0.0)}, False),
+        (11.0, {"best": (0.0, 0.0)}, True),
+    ],
+)
+def test_a_bound_that_is_lost(bound, more, is_lost):
+    assert lost(bound, **more)[0] == is_lost
+
+
+def test_training_goes_back_at_half_the_rate_and_counts_its_steps_on(capsys):
+    _, guard, trained, state = lost(1187.4)
+    np.testing.assert_array_equal(trained.weight, [3.0, 3.0])
+    assert (int(trained.step), int(state.setbacks)) == (3_000, 1)
+    moments = [v for v in trained.optimizer.variables if v is not trained.optimizer.learning_rate]
+    assert all(not np.any(moment.numpy()) for moment in moments) and moments
+    schedule = Schedule(state, lambda step, fraction: 0.5)
+    schedule.set_model(trained)
+    schedule.on_train_batch_begin(0)
+    assert float(trained.optimizer.learning_rate.numpy()) == 0.25
+    for _ in range(5):
+        guard.on_epoch_end(0)
+    assert int(state.setbacks) == 4
+    message = capsys.readouterr().err
+    assert message.count("Step 3000: -ELBO on held-out images is 1187 nats, and was 200.") == 4
+    assert "with the learning rate times 0.5." in message and "times 0.0625." in message
