@@ -1,4 +1,4 @@
-"""Mutants of small texts, the sample, its interval, and forks that run a test; no room is mutated."""
+"""Mutants of small texts, the sample, its interval; no room is mutated."""
 
 import ast
 import collections
@@ -96,18 +96,6 @@ def test_interval_holds_the_shares_that_the_score_does_not_refuse():
         for p in (low, high):
             assert (caught / number - p) ** 2 == pytest.approx(1.959964**2 * p * (1 - p) / number, abs=1e-9)
         assert low - 1e-9 <= caught / number <= high + 1e-9 and high - low > 0.01
-
-
-@pytest.mark.parametrize(
-    ("test", "caught"), [("assert 1", False), ("assert 0", True), ("while True: pass", True), ("os.abort()", True)]
-)
-def test_a_fork_says_how_a_test_ends(tmp_path, test, caught):
-    (tmp_path / "test_it.py").write_text(f"import os\ndef test_first(): pass\ndef test_it():\n    {test}\n")
-    status = mutants.outcome(tmp_path, ["test_it.py"], mutants._Order({}, ""), limit_s=1)
-    assert (status != 0) == caught
-    if status >= 0:
-        times = json.loads((tmp_path / "times.json").read_text())
-        assert set(times) == {"test_it.py::test_first", "test_it.py::test_it"}
 
 
 def test_quick_tests_of_the_module_go_first():

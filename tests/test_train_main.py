@@ -89,6 +89,7 @@ def test_a_process_that_is_asked_to_end_saves_and_says_how_to_go_on(gin_file, tm
     arguments = [f"--workdir={tmp_path / 'run'}", f"--gin_files={gin_file}", "--gin_bindings=train.num_steps = 4"]
     arguments += ["--gin_bindings=train.steps_per_execution = 2"]
     clock, save = fit.callbacks.Clock.on_train_batch_end, fit.callbacks.CheckpointSaver.save
+    before = signal.signal(number, signal.SIG_DFL)  # nohup leaves SIGHUP ignored
 
     def asked(self, batch, logs=None):
         clock(self, batch, logs)
@@ -104,6 +105,7 @@ def test_a_process_that_is_asked_to_end_saves_and_says_how_to_go_on(gin_file, tm
         with pytest.raises(KeyboardInterrupt, match="at step 2, which is saved; the same command goes on from there"):
             train(*arguments)
     assert signal.getsignal(number) == signal.SIG_DFL
+    signal.signal(number, before)
     assert json.loads((tmp_path / "run" / "run.json").read_text())["steps"] == 2
     train(*arguments)
     assert json.loads((tmp_path / "run" / "run.json").read_text())["steps"] == 4

@@ -145,8 +145,8 @@ def train(
 
         with own_settings():
             optimizer = keras.optimizers.Adam(peak_learning_rate, beta_2=adam_beta_2)
-            # `compile` makes its moments, too, which must exist before they are restored.
             model.compile(optimizer=optimizer, jit_compile=jit_compile, steps_per_execution=execution)
+            model.optimizer.build(model.trainable_variables)  # its moments must exist before they are restored
         state = callbacks.TrainingState(model.step, budget)
 
         def current_info() -> dict[str, Any]:
