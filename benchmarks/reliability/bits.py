@@ -56,7 +56,7 @@ def _checkpoints(bench: Bench) -> Check:
     model.compile(optimizer=keras.optimizers.Adam())
     model.optimizer.build(model.trainable_variables)
     state = TrainingState(model.step, TrainingBudget(materials.STEPS, None))
-    beside = {name: getattr(state, name) for name in ("train_seconds", "finished", "restarts", "started", "best")}
+    beside = {name: value for name, value in vars(state).items() if isinstance(value, tf.Variable)}
     folder = workdir / "checkpoints"
     checkpoints = Checkpoints(folder, model=model, optimizer=model.optimizer, **beside)
 
