@@ -1,8 +1,11 @@
-"""Mutants of small texts, the sample, its interval; no room is mutated."""
+"""Mutants of small texts, the sample, its interval, and forks that run a test; no room is mutated."""
 
 import ast
 import collections
 import json
+import os
+import runpy
+import subprocess
 import sys
 
 import numpy as np
@@ -98,6 +101,28 @@ def test_interval_holds_the_shares_that_the_score_does_not_refuse():
         assert low - 1e-9 <= caught / number <= high + 1e-9 and high - low > 0.01
 
 
+_FORKS = """
+import pathlib, sys
+from benchmarks import mutants
+for line in ("assert 1", "assert 0", "while True: pass", "os.abort()"):
+    pathlib.Path("test_it.py").write_text(f"import os\\ndef test_first(): pass\\ndef test_it():\\n    {line}\\n")
+    status = mutants.outcome(pathlib.Path.cwd(), ["test_it.py"], mutants._Order({}, ""), limit_s=1)
+    print(line, status == 0, pathlib.Path("times.json").read_text().count("test_it.py::"), sep=", ")
+    pathlib.Path("times.json").write_text("")
+"""
+
+
+def test_a_fork_says_how_a_test_ends(tmp_path):
+    """In a process of its own: one with threads, such as TensorFlow's, may hang where it forks."""
+    command_line, path = [sys.executable, "-c", _FORKS], {**os.environ, "PYTHONPATH": str(command.ROOT)}
+    process = subprocess.run(command_line, cwd=tmp_path, env=path, capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.splitlines() == [
+        "assert 1, True, 2", "assert 0, False, 2", "while True: pass, False, 0", "os.abort(), False, 0"
+    ]  # fmt: skip
+    assert "Fatal Python error" not in process.stderr  # it stands in the log
+
+
 def test_quick_tests_of_the_module_go_first():
     class Item:
         def __init__(self, nodeid):
@@ -133,12 +158,18 @@ def test_at_least_one_mutant_is_drawn():
 
 @pytest.fixture
 def small(monkeypatch, tmp_path, without_cosmic_ray):
-    """A checkout of one module, whose test catches one of its two mutants."""
+    """A checkout of one module, whose test catches one of its two mutants; nothing is forked."""
+
+    def outcome(folder, tests, order):
+        (folder / "times.json").write_text("{}")
+        (folder / "log.txt").write_text("F\n1 failed in 0.1s\n")
+        doubled = runpy.run_path(str(folder / "asr_tf/cellar/doubled.py"))["doubled"](3)
+        return int(tests != ["tests/cellar"] or doubled != 6)
+
     for folder in ("asr_tf/cellar", "tests/cellar"):
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "asr_tf/cellar/doubled.py").write_text("def doubled(x):\n    return sum([x, x], start=0)\n")
-    test = "import runpy\ndef test_it():\n    assert runpy.run_path('asr_tf/cellar/doubled.py')['doubled'](3) == 6\n"
-    (tmp_path / "tests/cellar/test_doubled.py").write_text(test)
+    monkeypatch.setattr(mutants, "outcome", outcome)
     monkeypatch.setattr(command, "ROOT", tmp_path)
     monkeypatch.setattr(mutants, "_COPIED", ("asr_tf", "tests"))
     monkeypatch.setattr(mutants, "_prepared", lambda folder: [
@@ -167,8 +198,8 @@ def test_a_room_is_measured(small, capsys):
 
 
 def test_tests_must_pass_without_a_mutant(small):
-    (small / "tests/cellar/test_doubled.py").write_text("def test_it():\n    assert False\n")
-    with pytest.raises(command.Refusal, match="^tests/cellar fails without a mutant: .*1 failed"):
+    (small / "asr_tf/cellar/doubled.py").write_text("def doubled(x):\n    return sum([x], start=0)\n")
+    with pytest.raises(command.Refusal, match="^tests/cellar fails without a mutant: 1 failed in 0.1s$"):
         mutants.measure(["cellar"], 5, 0)
 
 
