@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -22,7 +23,9 @@ from benchmarks.result_groups import (
 
 __all__ = ["goal_lines"]
 
-_BUDGETS = (5.0, 20.0)  # minutes
+_BUDGETS = (3.0, 5.0, 20.0)  # minutes
+_SEEDS = ("mnist", "count13")  # what many seeds learn in the shortest budget
+_ALL_BUT_ONE = 26 / 27  # of the runs hold the rules in what they sample
 
 
 class _Goal(NamedTuple):
@@ -31,13 +34,18 @@ class _Goal(NamedTuple):
     metric: Metric
     bound: float
     more: bool = True
+    worst: bool = False  # of the seeds, where the mean counts elsewhere
 
     def shown(self, runs: Group) -> tuple[str, str]:
-        value = runs.mean(self.metric)
-        if value is None:
+        values = runs.values(self.metric)
+        if not values:
             return "-", "not run"
+        value = min(values) if self.worst else statistics.fmean(values)
         reached = value >= self.bound if self.more else value <= self.bound
         return self.metric.form.format(value), "yes" if reached else "**no**"
+
+    def title(self, runs: Group) -> str:
+        return self.metric.title + (f", worst of {len(runs.rows)} seeds" if self.worst else "")
 
 
 # -ELBO in nats of AIR-ASR after 5 minutes with strengths, rates and bounds that were found by hand for each of these
@@ -56,6 +64,8 @@ _LONG = {("mnist", "count13"): 240.0, ("mnist", "overlap3"): 198.0}
 
 
 def _goals(data: str, setting: str, minutes: float) -> list[_Goal]:
+    if minutes < 5.0:
+        return [_Goal(COUNT, 0.985, worst=True)] if (data, setting) == _SEEDS else []
     short = minutes < 20.0
     if setting == "overlap3":
         found = [_Goal(IOU, 0.86 if short else 0.89), _Goal(RECALL, 0.975 if short else 0.985)]
@@ -102,8 +112,24 @@ def goal_lines(rows: Sequence[Row]) -> list[str]:
                 for goal in _goals(data, setting, minutes):
                     value, reached = goal.shown(asr)
                     wanted = f"{'at least' if goal.more else 'at most'} {goal.bound:g}"
-                    lines.append(f"{head} {goal.metric.title} | {wanted} | {value} | {reached} |")
+                    lines.append(f"{head} {goal.title(asr)} | {wanted} | {value} | {reached} |")
                 for what, numbers, reached in _against(rows, asr, data, setting, minutes):
                     wanted = "no worse than 2 %" if what.startswith(ELBO.title) else "better"
                     lines.append(f"{head} {what} | {wanted} | {numbers} | {reached} |")
-    return lines
+    return [*lines, *_held_line(rows)]
+
+
+def _held_line(rows: Sequence[Row]) -> list[str]:
+    """Of how many five-minute runs the sampled scenes hold what is tolerated, over all settings and seeds."""
+    broken = []
+    for data in DATA:
+        for setting in DATA[data]:
+            tolerated = 0.03 if setting == "overlap3" else 0.01
+            runs = group(rows, Cell("asr", data, setting), 5.0)
+            broken += [value > tolerated for value in runs.values(BROKEN)]
+    if not broken:
+        return []
+    held = len(broken) - sum(broken)
+    reached = "yes" if held >= _ALL_BUT_ONE * len(broken) else "**no**"
+    what = "runs whose samples break no more than is tolerated (1 %, overlap 3 %)"
+    return [f"| all | 5 | {what} | all but one of 27 | {held} of {len(broken)} | {reached} |"]

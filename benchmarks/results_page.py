@@ -6,7 +6,7 @@ import json
 import pathlib
 from collections.abc import Sequence
 
-from benchmarks import ablation
+from benchmarks import ablation, own_folders, result_variants
 from benchmarks.cells import DATA, MODELS, PICTURES, ROOT, Cell
 from benchmarks.result_goals import goal_lines
 from benchmarks.result_groups import COLUMNS, TITLES, Row, group
@@ -165,11 +165,16 @@ def _refined_section(figures: Row) -> list[str]:
 
 
 def page(
-    rows: Sequence[Row], ablated: Sequence[Row] = (), detected: Row | None = None, refined: Row | None = None
+    rows: Sequence[Row],
+    ablated: Sequence[Row] = (),
+    detected: Row | None = None,
+    refined: Row | None = None,
+    folders: Sequence[Row] = (),
 ) -> str:
     """The page as Markdown, from the lines of the cells, and what other benchmarks wrote: `benchmarks.ablation`,
-    `benchmarks.detector` and `benchmarks.refinement`.
+    `benchmarks.detector`, `benchmarks.refinement` and `benchmarks.own_folders`.
     """
+    variants = result_variants.section(rows)
     rows = [row for row in rows if not row.get("bindings")]
     parts = [_INTRODUCTION, "## What AIR-ASR should reach, and what it reached\n", *goal_lines(rows), ""]
     for data in DATA:
@@ -188,6 +193,9 @@ def page(
                 parts.append(f"Not run yet: {', '.join(missing)}.\n")
             if seen:
                 parts += ["Commands:\n", *sorted(_command(row) for row in seen), ""]
+    if folders:
+        parts += own_folders.section(folders)
+    parts += variants
     if refined:
         parts += _refined_section(refined)
     if detected:
@@ -208,7 +216,8 @@ def write(rows: Sequence[Row], ablated: Sequence[Row] = (), path: pathlib.Path =
     Returns:
         The page's path.
     """
-    path.write_text(page(rows, ablated, figures_of(DETECTOR), figures_of(REFINEMENT)), encoding="utf-8")
+    text = page(rows, ablated, figures_of(DETECTOR), figures_of(REFINEMENT), own_folders.lines())
+    path.write_text(text, encoding="utf-8")
     if ablated:
         ablation.draw(ablated, path.parent / "images" / ablation.PICTURE.name)
     for data in DATA:

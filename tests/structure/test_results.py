@@ -3,7 +3,7 @@
 import pytest
 import source_tree
 
-from benchmarks import ablation, performance, reproduce, results, results_page
+from benchmarks import ablation, own_folders, performance, reproduce, results, results_page
 
 
 def test_readme_holds_the_table_of_the_stored_lines():
@@ -20,7 +20,7 @@ def test_performance_page_holds_the_tables_of_the_stored_figures():
 
 def test_results_page_is_that_of_the_stored_lines():
     others = [results_page.figures_of(path) for path in (results_page.DETECTOR, results_page.REFINEMENT)]
-    page = results_page.page(reproduce.lines(), reproduce.lines(ablation.LINES), *others)
+    page = results_page.page(reproduce.lines(), reproduce.lines(ablation.LINES), *others, own_folders.lines())
     assert results_page.PAGE.read_text(encoding="utf-8") == page, "run python -m benchmarks.reproduce --table"
 
 
