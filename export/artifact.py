@@ -24,6 +24,8 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 
+from asr_tf.runs.files import sync
+
 __all__ = [
     "CARD",
     "GOLDEN",
@@ -153,7 +155,7 @@ def new_version(export_dir: str | os.PathLike[str], version: int | None = None) 
             part.rename(target)
         except OSError as error:
             raise ExportError(f"version {number} came into {folder} from elsewhere; nothing was written.") from error
-        _sync(folder)
+        sync(folder)
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
         raise
@@ -204,12 +206,4 @@ def _settle(part: pathlib.Path) -> None:
     os.umask(umask)
     part.chmod(0o777 & ~umask)
     for path in [*part.rglob("*"), part]:
-        _sync(path)
-
-
-def _sync(path: pathlib.Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync(path)

@@ -6,9 +6,8 @@ model.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from matplotlib import ticker
@@ -190,19 +189,17 @@ def training_curves(rows: Sequence[Mapping[str, Any]]) -> Figure:
     return figure
 
 
-def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
-    """Writes a figure as a PNG file, whole or not at all.
+def save_figure(figure: Figure, file: BinaryIO) -> None:
+    """Writes a figure as PNG.
 
     Args:
         figure: what one of the functions above returned.
-        path: file to write; its folder must exist.
+        file: open for writing.
 
     Raises:
         OSError: the file can't be written.
     """
-    partial = f"{os.fspath(path)}.partial"
-    figure.savefig(partial, dpi=_DPI, format="png")
-    os.replace(partial, path)
+    figure.savefig(file, dpi=_DPI, format="png")
 
 
 def _series(rows: Sequence[Mapping[str, Any]], key: str) -> tuple[np.ndarray, np.ndarray]:

@@ -33,7 +33,7 @@ from asr_tf.data import DataSource, Scenes, training_fingerprint
 from asr_tf.evaluation import plots, sheets
 from asr_tf.evaluation.measurement import measure, validation_metrics
 from asr_tf.fast import compile_cache
-from asr_tf.runs.files import json_ready, write_whole
+from asr_tf.runs.files import json_ready, replacing, write_whole
 from asr_tf.runs.run_folder import RunFolder, RunFolderError, restore_model
 from asr_tf.version import __version__
 
@@ -218,7 +218,8 @@ def _draw_figures(
         if name not in figures:
             (folder / f"{name}.png").unlink(missing_ok=True)
     for name, figure in figures.items():
-        plots.save_figure(figure, folder / f"{name}.png")
+        with replacing(folder / f"{name}.png") as file:
+            plots.save_figure(figure, file)
 
 
 def _versions() -> dict[str, str]:

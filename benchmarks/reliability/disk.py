@@ -83,7 +83,7 @@ class Disk:
         """Ends it."""
         umount = shutil.which("umount")
         if self.is_mounted and umount:
-            subprocess.run([umount, str(self.folder)], check=True)
+            subprocess.run([umount, "-l", str(self.folder)], check=True)  # a command may still run there
 
 
 @contextlib.contextmanager

@@ -24,6 +24,7 @@ from asr_tf.export.batch.matching import is_local, match
 from asr_tf.export.plain_folder import is_plain, plain_folder
 
 from asr_tf.data.image_files import shown
+from asr_tf.runs.files import sync
 
 __all__ = ["REFUSED_PREFIX", "RESULT_PREFIX", "plain_path", "writing"]
 
@@ -180,8 +181,4 @@ def _paths(folder: str, *patterns: str) -> list[str]:
 def _sync(path: str) -> None:
     """Brings a local file or folder to disk."""
     if is_local(path):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync(path)
