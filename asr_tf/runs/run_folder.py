@@ -132,11 +132,12 @@ class RunFolder:
 
     def _mend(self) -> None:
         """Brings config.gin and run.json back from a checkpoint's record where they are gone or damaged."""
-        lost = [file for file in (self.config, self.info) if not self._is_whole(file)]
-        record = read_record(self.checkpoints) if lost else None
+        record = read_record(self.checkpoints)
         if record is None:
             return
-        for file in lost:
+        for file in (self.config, self.info):
+            if self._is_whole(file) and not _is_cut(file, record[file.name]):
+                continue
             logging.error("%s was gone or damaged; it is brought back from a checkpoint's record.", file)
             write_whole(file, record[file.name])
 
@@ -345,6 +346,12 @@ def _is_larger(now: str | None, before: str | None) -> bool:
         return float(now or "") > float(before or "")
     except ValueError:
         return False
+
+
+def _is_cut(file: pathlib.Path, text: str) -> bool:
+    """Whether a file ends before its text does; a cut configuration can still be read, and has other settings."""
+    read = file.read_text(encoding="utf-8")
+    return len(read) < len(text) and text.startswith(read)
 
 
 def _info_text(info: Mapping[str, Any]) -> str:

@@ -118,8 +118,8 @@ def test_small_files_come_back_from_the_record_of_a_checkpoint(tmp_path, name, d
         file.unlink()
     elif damage == "empty":
         file.write_text("\n")
-    elif name == "run.json":
-        file.write_text(before[:9])
+    else:
+        file.write_text(before[: len(before) // 2])
     again = RunFolder(tmp_path)
     assert again.read_info() == {"seed": 1, "format": FORMAT, "last_report": {"loss": None}}
     again.check_is_run()
