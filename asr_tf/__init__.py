@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from asr_tf.imaging.composition import Sum
     from asr_tf.imaging.observation import BernoulliPixels, GaussianPixels
     from asr_tf.models import ASRModel, ImageVAE
+    from asr_tf.networks.conv_recognition import ConvRecognition
     from asr_tf.networks.decoder import MLPDecoder
     from asr_tf.networks.prior import AIRPrior, AutoregressivePrior
     from asr_tf.networks.recognition import LSTMRecognition
@@ -59,6 +60,7 @@ __all__ = [
     "BernoulliPixels",
     "Client",
     "Constraint",
+    "ConvRecognition",
     "CountDistribution",
     "CountInSet",
     "DisjointBoxes",
@@ -100,6 +102,7 @@ _HOMES = {
     "BernoulliPixels": "asr_tf.imaging.observation",
     "Client": "asr_tf.serving.client",
     "Constraint": "asr_tf.constraints",
+    "ConvRecognition": "asr_tf.networks.conv_recognition",
     "CountDistribution": "asr_tf.constraints",
     "CountInSet": "asr_tf.constraints",
     "DisjointBoxes": "asr_tf.constraints",

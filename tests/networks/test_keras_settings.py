@@ -81,7 +81,9 @@ def test_another_backend_ends_in_one_line(tmp_path, asked_by):
     code = """
         import asr_tf, sys
         asr_tf.Client, asr_tf.Scenes
-        for use in (lambda: asr_tf.ASRModel, lambda: asr_tf.restore_model, lambda: __import__("asr_tf.models")):
+        modules = "asr_tf.models", "asr_tf.training.fit"
+        uses = [lambda: asr_tf.ASRModel, lambda: asr_tf.restore_model, *(lambda m=m: __import__(m) for m in modules)]
+        for use in uses:
             try:
                 use()
             except ImportError as error:
@@ -100,7 +102,7 @@ def test_another_backend_ends_in_one_line(tmp_path, asked_by):
         f"asr_tf needs Keras on TensorFlow, but {asked_by} asks for 'jax': set KERAS_BACKEND=tensorflow in the "
         "environment before Keras is imported."
     )
-    assert done.stdout.splitlines() == [line] * 3
+    assert done.stdout.splitlines() == [line] * 4
 
 
 def test_damaged_settings_are_passed_over_as_keras_does(tmp_path, monkeypatch):
