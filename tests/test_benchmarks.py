@@ -244,6 +244,12 @@ def test_the_command_refuses_in_one_line(tmp_path):
         assert done.stderr.startswith("benchmarks: error: ") and done.stderr.count("\n") == 1
 
 
+def test_masks_that_nobody_asks_for_are_left_out():
+    infer = tf.function(lambda images: {"count": images + 1.0, "masks": images - 1.0})
+    found = worker._without_masks(infer)(tf.ones([2]))
+    assert {name: value.numpy().tolist() for name, value in found.items()} == {"count": [2.0, 2.0]}
+
+
 def test_a_worker_times_what_it_is_told_and_nothing_else():
     answers, done = io.StringIO(), []
     turns = {name: lambda name=name: done.append(name) for name in "ab"}
