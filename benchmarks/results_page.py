@@ -69,8 +69,8 @@ inferred one meets with an IoU of 0.5. In `overlap3` every scene has three objec
 
 AIR-ASR is trained with the facts that the files of scenes/ state, and with one setting for all of them: counts,
 sizes, what does not overlap, and default tolerances. Nothing was chosen for a scene. AIR and AIR-pPrior keep the
-published recognition, with a second look (`LSTMRecognition.second_look`). Their lines are of an earlier revision,
-with settings of each scene's own, and they will be run again with the same facts. The VAE is told nothing.
+published recognition, with a second look (`LSTMRecognition.second_look`). Their lines are of an earlier revision, with
+settings of each scene's own, which is more than the facts that AIR-ASR is told now. The VAE is told nothing.
 
 What is wanted of -ELBO after 5 minutes is within 1 % of what AIR-ASR reached with settings that were found by hand for
 each scene.
