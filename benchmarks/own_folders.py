@@ -109,7 +109,13 @@ def _make(name: str, path: pathlib.Path, data: pathlib.Path) -> Any:
 
 
 def run_folder(
-    name: str, seed: int, minutes: float, data: pathlib.Path, runs: pathlib.Path, output: pathlib.Path = LINES
+    name: str,
+    seed: int,
+    minutes: float,
+    data: pathlib.Path,
+    runs: pathlib.Path,
+    output: pathlib.Path = LINES,
+    bindings: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Makes a folder, trains on it, measures on its test scenes, and appends a line.
 
@@ -120,6 +126,7 @@ def run_folder(
         data: folder with mnist/ in it.
         runs: where folders of images and of runs lie.
         output: file that the line is appended to.
+        bindings: further gin lines, which the line doesn't tell.
     """
     from asr_tf import fast
     from asr_tf.evaluation import measurement
@@ -130,8 +137,8 @@ def run_folder(
     fast.tune_process()
     images = runs / f"{name}_images"
     test = _make(name, images, data)
-    bindings = [f"data.path = '{images}'", f"COUNTS = {FOLDERS[name].counts}"]
-    configuration.parse(["models/asr.gin", "scenes/image_folder.gin"], bindings)
+    facts = [f"data.path = '{images}'", f"COUNTS = {FOLDERS[name].counts}"]
+    configuration.parse(["models/asr.gin", "scenes/image_folder.gin"], [*facts, *bindings])
     workdir = runs / f"{name}_seed{seed}_{minutes:g}min"
     fit.train(workdir, seed=seed, max_minutes=minutes)
     model, info = run_folders.restore_model(workdir)

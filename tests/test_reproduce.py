@@ -243,6 +243,18 @@ def test_own_folders_by_their_worst_seed():
     assert "| 2 | 0.994 |" in line and line.endswith("**no** |")
 
 
+def test_a_tiny_folder_is_made_trained_on_and_measured(tmp_path, monkeypatch):
+    monkeypatch.setattr(own_folders, "_SCENES", {"train": 24, "validation": 4, "test": 6})
+    output = tmp_path / "own_folders.jsonl"
+    small = [line for line in TINY if line.startswith(("AutoregressivePrior", "train", "MLPDecoder"))]
+    row = own_folders.run_folder("shapes96", 3, 0.001, tmp_path, tmp_path / "runs", output, small)
+    assert json.loads(output.read_text()) == row
+    assert (row["folder"], row["seed"], row["minutes"]) == ("shapes96", 3, 0.001)
+    assert 0.0 <= row["count_accuracy"] <= 1.0 and 0.0 <= row["mean_iou"] <= 1.0 and row["train_steps"] > 0
+    images = tmp_path / "runs" / "shapes96_images"
+    assert {path.name: len(list(path.iterdir())) for path in images.iterdir()} == own_folders._SCENES
+
+
 def test_shapes_for_own_folders_are_as_large_as_they_say():
     bank = own_folders.FOLDERS["shapes96"].bank
     train, test = bank("train", None), bank("test", None)
