@@ -6,8 +6,12 @@ import asyncio
 import json
 import operator
 import os
+import pathlib
 import re
 import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -16,7 +20,17 @@ import tensorflow as tf
 from asr_tf.runs.checkpoints import Checkpoints
 from benchmarks import command, serving_load
 from benchmarks.reliability import __main__ as program
-from benchmarks.reliability import bits, clients, commands, disk, generated, materials, page, soak
+from benchmarks.reliability import (
+    bits,
+    clients,
+    commands,
+    disk,
+    generated,
+    materials,
+    page,
+    processes,
+    soak,
+)
 from benchmarks.reliability.outcome import Bench, Check
 
 MACHINE = {"cpu": "a", "cores": 2, "used_cores": 1, "python": "3", "tensorflow": "2"}
@@ -58,8 +72,39 @@ def test_sizes_and_random_numbers(tmp_path):
     ],
 )
 def test_a_part_that_does_not_come_to_its_end_has_failed(measure, argument, fault):
-    (check,) = program.measured(measure, argument)
+    (check,) = processes.measured(measure, argument)
     assert not check["passed"] and check["faults"] == [fault]
+
+
+def sleep(bench):
+    """A part that has started a command and waits."""
+    started = subprocess.Popen(["sleep", "600"])
+    bench.folder.joinpath("new").write_text(str(started.pid))
+    bench.folder.joinpath("new").rename(bench.folder / "started")
+    started.wait()
+
+
+def test_a_part_takes_along_what_it_has_started(tmp_path):
+    waits = (
+        "import pathlib, signal, sys; from benchmarks.reliability import outcome, processes; import test_reliability\n"
+        "signal.signal(signal.SIGTERM, processes.exit_with)\n"
+        "processes.measured(test_reliability.sleep, outcome.Bench(pathlib.Path(sys.argv[1])))"
+    )
+    path = os.pathsep.join([str(command.ROOT), *sys.path])
+    process = subprocess.Popen([sys.executable, "-c", waits, str(tmp_path)], env={**os.environ, "PYTHONPATH": path})
+    try:
+        while process.poll() is None and not (tmp_path / "started").exists():
+            time.sleep(0.05)
+        process.terminate()
+        assert process.wait(60) == 143
+    finally:
+        process.kill()
+    started = pathlib.Path("/proc", (tmp_path / "started").read_text())
+    for _ in range(200):
+        if not started.exists():
+            break
+        time.sleep(0.05)
+    assert not started.exists() or "\nState:\tZ" in (started / "status").read_text()
 
 
 def test_parts_are_merged_into_the_file(tmp_path, monkeypatch, capsys):
