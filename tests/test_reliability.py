@@ -201,6 +201,10 @@ def test_runs_are_compared_bit_for_bit(tmp_path):
     (other / "x.part").touch()
     first, left = materials.difference(other, whole)
     assert first.startswith("2 of 3 parts differ") and left == "left over: x.part"
+    (whole / "metrics.jsonl").write_text(json.dumps({"step": 3, "loss": 1.0}) + "\n")
+    assert len(materials.difference(write("same", 1.0, 3.0), whole)) == 1
+    assert materials.difference(tmp_path / "same", whole, reports=False) == []
+    assert materials.difference(other, whole, reports=False)[0].startswith("2 of 2 parts differ")
 
 
 def test_a_bit_is_flipped():

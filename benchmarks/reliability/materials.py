@@ -69,6 +69,7 @@ train.warmup_steps = 20
 """
 # What differs between two runs of the same training.
 _TIMES = ("train_seconds", "images_per_second")
+_REPORT = "report "  # begins the names of reports among what a run has learned
 
 
 def scenes(number: int, seed: int = 0) -> np.ndarray:
@@ -160,7 +161,7 @@ def state(workdir: pathlib.Path) -> dict[str, bytes]:
                 found[f"{folder.name}/{step}/{name}"] = np.asarray(reader.get_tensor(name)).tobytes()
     for line in (workdir / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
         row = {name: value for name, value in json.loads(line).items() if name not in _TIMES}
-        found[f"report {row['step']}"] = json.dumps(row, sort_keys=True).encode()
+        found[f"{_REPORT}{row['step']}"] = json.dumps(row, sort_keys=True).encode()
     return found
 
 
@@ -171,10 +172,21 @@ def rows(output: pathlib.Path) -> list[tuple[str, int, int]]:
     return sorted(zip(*columns, strict=True))
 
 
-def difference(workdir: pathlib.Path, whole: pathlib.Path) -> list[str]:
-    """How a run differs from an undisturbed one: weights, optimizer and reports bit for bit, and files by name."""
+def difference(workdir: pathlib.Path, whole: pathlib.Path, reports: bool = True) -> list[str]:
+    """How a run differs from an undisturbed one: weights, optimizer and reports bit for bit, and files by name.
+
+    Args:
+        workdir: of the run.
+        whole: of the undisturbed one.
+        reports: whether reports are compared, too; those of a training that was interrupted between two reports stand
+            at other steps from there on.
+    """
     faults = []
     found, wanted = state(workdir), state(whole)
+    if not reports:
+        found, wanted = (
+            {name: value for name, value in parts.items() if not name.startswith(_REPORT)} for parts in (found, wanted)
+        )
     if found != wanted:
         other = sorted(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name))
         faults.append(f"{len(other)} of {len(wanted)} parts differ from those of the undisturbed run, {other[0]} first")
