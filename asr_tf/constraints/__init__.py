@@ -53,6 +53,7 @@ from asr_tf.constraints.multipliers import (
     Multipliers,
     demands,
     first_multipliers,
+    highest_multipliers,
     next_multipliers,
 )
 from asr_tf.constraints.overlap import AtLeastApart, DisjointBoxes, DisjointObjects
@@ -85,5 +86,6 @@ __all__ = [
     "check_rules",
     "demands",
     "first_multipliers",
+    "highest_multipliers",
     "next_multipliers",
 ]

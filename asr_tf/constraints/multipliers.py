@@ -28,7 +28,6 @@ References:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -38,7 +37,7 @@ import tensorflow as tf
 from asr_tf.constraints.base import Constraint
 from asr_tf.constraints.statistics import SceneStatistics
 
-__all__ = ["Demand", "Multipliers", "demands", "first_multipliers", "next_multipliers"]
+__all__ = ["Demand", "Multipliers", "demands", "first_multipliers", "highest_multipliers", "next_multipliers"]
 
 # Of the tolerance, what training aims at: shares of scenes vary more from one set of scenes to another.
 _AIM, _AIM_OF_SHARES = 0.9, 0.5
@@ -138,18 +137,26 @@ def first_multipliers(asked: Sequence[Demand], scale: float = 1.0) -> Multiplier
         asked: demands with a multiplier.
         scale: how many times higher than usual all multipliers start.
     """
-    low, high = _bounds(asked)
     logs = np.log([scale * demand.rule.start for demand in asked], dtype=np.float32)
-    return Multipliers(np.clip(logs, low, high), np.full_like(logs, np.nan), np.zeros_like(logs))
+    logs = np.clip(logs, _lowest_multipliers(asked), highest_multipliers(asked))
+    return Multipliers(logs, np.full_like(logs, np.nan), np.zeros_like(logs))
 
 
-def next_multipliers(asked: Sequence[Demand], now: Multipliers, measured: tf.Tensor) -> Multipliers:
+def highest_multipliers(asked: Sequence[Demand]) -> np.ndarray:
+    """Float32 [K], the largest log lambda that each rule may have."""
+    return np.log([demand.highest for demand in asked], dtype=np.float32)
+
+
+def next_multipliers(
+    asked: Sequence[Demand], now: Multipliers, measured: tf.Tensor, highest: Any = None
+) -> Multipliers:
     """Where the multipliers stand after a step.
 
     Args:
         asked: demands with a multiplier.
         now: where they stand before it.
         measured: float32 [K], means over the batch; what isn't finite wasn't measured, and is as it was.
+        highest: float32 [K], log lambdas that aren't passed; None for those of the rules.
     """
     aims = np.array([demand.aim for demand in asked], np.float32)
     is_first = tf.math.is_nan(now.features)
@@ -157,10 +164,11 @@ def next_multipliers(asked: Sequence[Demand], now: Multipliers, measured: tf.Ten
     features = tf.where(tf.math.is_finite(measured), features, now.features)
     violations = tf.clip_by_value(tf.where(tf.math.is_nan(features), 0.0, features / aims - 1.0), -1.0, 1.0)
     lead = tf.where(is_first, 0.0, LEAD * (violations - now.violations))
-    return Multipliers(tf.clip_by_value(now.logs + RATE * (violations + lead), *_bounds(asked)), features, violations)
+    bounds = _lowest_multipliers(asked), highest_multipliers(asked) if highest is None else highest
+    logs = tf.clip_by_value(now.logs + RATE * (violations + lead), *bounds)
+    return Multipliers(logs, features, violations)
 
 
-def _bounds(asked: Sequence[Demand]) -> tuple[np.ndarray, np.ndarray]:
-    """Float32 [K] each, the lowest and the highest log lambda."""
-    starts = np.log([demand.rule.start for demand in asked], dtype=np.float32)
-    return starts + np.float32(math.log(_LOWEST)), np.log([demand.highest for demand in asked], dtype=np.float32)
+def _lowest_multipliers(asked: Sequence[Demand]) -> np.ndarray:
+    """Float32 [K], the smallest log lambda."""
+    return np.log([_LOWEST * demand.rule.start for demand in asked], dtype=np.float32)

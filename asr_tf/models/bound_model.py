@@ -132,6 +132,7 @@ class BoundModel(keras.Model, metaclass=abc.ABCMeta):
         self.rule_terms = RuleTerms(self.constraints, multiplier_scale, self.add_weight)
         if self.rule_terms.weights is not None:  # TensorFlow's checkpoints find weights by the model's attributes
             self._log_multipliers, self._rule_features, self._rule_violations = self.rule_terms.weights
+            self._highest_log_multipliers = self.rule_terms.highest
         self._count_of_terms = len(fields)
         self._measured_names = tuple(f"feature_{demand.label}" for demand in self.rule_terms.adaptive)
         self._term_names = (

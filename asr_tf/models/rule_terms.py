@@ -31,6 +31,7 @@ from asr_tf.constraints import (
     SceneStatistics,
     demands,
     first_multipliers,
+    highest_multipliers,
     next_multipliers,
 )
 from asr_tf.models.renderer import Renderer
@@ -110,6 +111,7 @@ class RuleTerms:
         adaptive: those with a multiplier, in the order of the weights.
         weights: log multipliers, averages of what is measured and last violations, float32 variables [K]; None where
             K is 0.
+        highest: the log multipliers that aren't passed, a float32 variable [K], see `hold_down`; None where K is 0.
     """
 
     def __init__(
@@ -126,17 +128,18 @@ class RuleTerms:
         self.asked = demands(rules)
         self.adaptive = tuple(demand for demand in self.asked if demand.has_multiplier)
         self.weights: Multipliers | None = None
+        self.highest: keras.Variable | None = None
         if self.adaptive:
+
+            def weight(values: np.ndarray, name: str) -> keras.Variable:
+                return add_weight(
+                    shape=values.shape, initializer=_constant(values), dtype="float32", trainable=False, name=name
+                )
+
             start = first_multipliers(self.adaptive, scale)
             names = ("log_multipliers", "rule_features", "rule_violations")
-            self.weights = Multipliers(
-                *(
-                    add_weight(
-                        shape=values.shape, initializer=_constant(values), dtype="float32", trainable=False, name=name
-                    )
-                    for values, name in zip(start, names, strict=True)
-                )
-            )
+            self.weights = Multipliers(*map(weight, start, names))
+            self.highest = weight(highest_multipliers(self.adaptive), "highest_log_multipliers")
 
     def factors(self) -> list[Any]:
         """What each penalty is multiplied by, [] each, in the order of `asked`; without gradients."""
@@ -219,9 +222,14 @@ class RuleTerms:
         if self.weights is None:
             return
         now = Multipliers(*(tf.convert_to_tensor(weight) for weight in self.weights))
-        moved = next_multipliers(self.adaptive, now, tf.stack(measured))
+        moved = next_multipliers(self.adaptive, now, tf.stack(measured), tf.convert_to_tensor(self.highest))
         for weight, old, new in zip(self.weights, now, moved, strict=True):
             weight.assign(tf.where(skip, old, new))
+
+    def hold_down(self) -> None:
+        """From now on no multiplier becomes larger than it is."""
+        if self.weights is not None and self.highest is not None:
+            self.highest.assign(tf.minimum(self.highest, self.weights.logs))
 
     def logs(self) -> dict[str, tf.Tensor]:
         """`multiplier_<label>` and `feature_<label>`, [] each, of the demands with a multiplier."""
@@ -247,9 +255,11 @@ class RuleTerms:
                 "feature": float(feature),
                 "held": bool(feature <= demand.rule.limit),
                 "multiplier": float(np.exp(log)),
-                "at_limit": bool(np.exp(log) >= 0.999 * demand.highest),
+                "at_limit": bool(log >= highest - 1e-3),
             }
-            for demand, log, feature in zip(self.adaptive, columns.logs, columns.features, strict=True)
+            for demand, log, feature, highest in zip(
+                self.adaptive, columns.logs, columns.features, keras.ops.convert_to_numpy(self.highest), strict=True
+            )
         }
 
 

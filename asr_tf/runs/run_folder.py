@@ -40,7 +40,7 @@ from asr_tf.version import __version__
 __all__ = ["FORMAT", "RunFolder", "RunFolderError", "restore_model"]
 
 
-FORMAT = 4
+FORMAT = 5
 """Of what a run's folder holds: it changes where a version can't read the runs of the one before."""
 
 # Settings by which a run may be prolonged.

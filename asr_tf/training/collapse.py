@@ -113,8 +113,9 @@ class CollapseGuard(keras.callbacks.Callback):
 class SetbackGuard(keras.callbacks.Callback):
     """Goes back to the best weights where a training has lost the bound, at half of the learning rate, and says so.
 
-    At a high rate a step can throw windows off their objects.  What the rules then ask grows without bound, and the way
-    back is long; the weights that are kept as the result aren't far.
+    At a high rate, or where rules ask for more than there is and their multipliers grow, a step can throw windows off
+    their objects.  What the rules then ask grows without bound, and the way back is long; the weights that are kept as
+    the result aren't far.  From there on no multiplier becomes larger than it was with them.
     """
 
     def __init__(self, state: TrainingState, restore: Callable[[], Any]) -> None:
@@ -141,7 +142,8 @@ class SetbackGuard(keras.callbacks.Callback):
             return  # what rules cost
         print(
             f"\nStep {state.steps_done}: -ELBO on held-out images is {bound:.0f} nats, and was {best:.0f}. Training "
-            f"goes on from the weights that had it, with the learning rate times {0.5**setbacks:g}.",
+            f"goes on from the weights that had it, with the learning rate times {0.5**setbacks:g} and without larger "
+            "multipliers of the rules.",
             file=sys.stderr,
             flush=True,
         )
@@ -149,6 +151,7 @@ class SetbackGuard(keras.callbacks.Callback):
         self._restore()
         for counter, count in zip(self.model.counters, counts, strict=True):
             counter.assign(count)
+        self.model.rule_terms.hold_down()
         _forget_moments(self.model.optimizer)
         state.setbacks.assign(setbacks)
 

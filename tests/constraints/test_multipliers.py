@@ -107,6 +107,16 @@ def test_a_rule_that_cannot_be_held_stops_at_its_limit_and_one_that_costs_nothin
     np.testing.assert_allclose(np.exp(now.logs[0]), asked[0].highest, rtol=1e-5)
 
 
+def test_multipliers_do_not_pass_what_they_are_held_down_to():
+    asked = demands([SizeInterval((1, 2)), CountInSet((1,))])
+    now, highest = first_multipliers(asked), tf.constant([np.log(3.0), np.log(0.4)], tf.float32)
+    now = next_multipliers(asked, now, tf.constant([9.0, 0.5]), highest)
+    np.testing.assert_allclose(np.exp(now.logs), [2.0 * np.exp(multipliers.RATE), 0.4], rtol=1e-5)
+    for _ in range(200):
+        now = next_multipliers(asked, now, tf.constant([9.0, 0.5]), highest)
+    np.testing.assert_allclose(np.exp(now.logs), [3.0, 0.4], rtol=1e-5)
+
+
 def test_a_tolerance_of_nothing_is_that_of_the_floor():
     asked = demands([SizeInterval((1, 2), tolerance=0.0), SizeInterval((1, 2), tolerance=1e-3)])
     now = next_multipliers(asked, first_multipliers(asked), tf.constant([4e-4, 4e-4]))

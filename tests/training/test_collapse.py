@@ -123,6 +123,9 @@ def lost(bound, best=(0.0, 200.0), held=(True, True), started=0):
     """Whether a guard goes back, at step 3,000; its model, its state, and how often it restored."""
     _, trained, state = guarded(None)
     trained.rules_held = lambda: {str(i): {"held": value} for i, value in enumerate(held)}
+    # What multipliers may become is that of the weights that are restored.
+    trained.rule_terms = types.SimpleNamespace(hold_down=lambda: held_down.append(trained.weight.numpy()))
+    held_down = state.held_down = []
     state.best.assign(best)
     state.started.assign(started)
     state.report = {"val_negative_elbo_nats": bound}
@@ -161,6 +164,7 @@ def test_a_bound_that_is_lost(bound, more, is_lost):
 def test_training_goes_back_at_half_the_rate_and_counts_its_steps_on(capsys):
     _, guard, trained, state = lost(1187.4)
     np.testing.assert_array_equal(trained.weight, [3.0, 3.0])
+    np.testing.assert_array_equal(state.held_down, [[3.0, 3.0]])
     assert (int(trained.step), int(state.setbacks)) == (3_000, 1)
     moments = [v for v in trained.optimizer.variables if v is not trained.optimizer.learning_rate]
     assert all(not np.any(moment.numpy()) for moment in moments) and moments
@@ -173,4 +177,5 @@ def test_training_goes_back_at_half_the_rate_and_counts_its_steps_on(capsys):
     assert int(state.setbacks) == 4
     message = capsys.readouterr().err
     assert message.count("Step 3000: -ELBO on held-out images is 1187 nats, and was 200.") == 4
-    assert "with the learning rate times 0.5." in message and "times 0.0625." in message
+    assert "with the learning rate times 0.5 and without larger multipliers of the rules." in message
+    assert "times 0.0625 and" in message
