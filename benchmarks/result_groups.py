@@ -17,6 +17,7 @@ __all__ = [
     "ELBO",
     "IOU",
     "RECALL",
+    "STEPS",
     "SUMMARY_TITLES",
     "TITLES",
     "Group",
@@ -77,6 +78,7 @@ IOU = Metric("mean IoU", _key("mean_iou"), "{:.3f}")
 RECALL = Metric("recall at 0.5", _recall, "{:.3f}")
 ELBO = Metric("-ELBO, nats", _key("negative_elbo_nats"), "{:.1f}")
 ALLOWED = Metric("samples with an allowed count", _key("samples_with_allowed_count"), "{:.3f}")
+STEPS = Metric("steps", _key("train_steps"), "{:,.0f}")
 BROKEN = Metric("samples that break the rule", _broken, "{:.3f}")
 COLUMNS = (
     COUNT,
@@ -89,7 +91,7 @@ COLUMNS = (
     ELBO,
     Metric("squared error", _key("squared_error"), "{:.1f}"),
     BROKEN,
-    Metric("steps", _key("train_steps"), "{:,.0f}"),
+    STEPS,
     Metric("cores", _cores, "{:.0f}", varies=False),
 )
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from benchmarks.result_groups import BROKEN, COUNT, ELBO, IOU, Group, Row
+from benchmarks.result_groups import BROKEN, COUNT, ELBO, IOU, STEPS, Group, Row
 
 __all__ = ["section"]
 
-_METRICS = (COUNT, IOU, ELBO, BROKEN)
+_METRICS = (COUNT, IOU, ELBO, BROKEN, STEPS)
 _ABOUT = """## Multipliers that start wrong, and a tighter tolerance
 
 Five-minute runs with one further line of gin, each beside the run of the same scenes and the same seed without it.
 Multipliers that start 100 times too low or too high should change the count accuracy by no more than 0.005 and the
 bound by no more than 2 %. `broken_share = 0.01` tolerates boxes that overlap in 1 % of the scenes, inferred and sampled
-ones alike, where 3 % are tolerated by default. Each line is that of
+ones alike, where 3 % are tolerated by default. Runs that took more steps have better bounds. Each line is that of
 
     python -m benchmarks.reproduce --cell=CELL --seed=SEED --minutes=5 --gin_bindings='BINDING'
 """

@@ -227,7 +227,7 @@ def test_variants_stand_beside_the_same_run():
         row("asr/mnist/overlap3", bindings=["DisjointBoxes.broken_share = 0.01"]),  # there is none without it
     ]
     text = results_page.page(rows)
-    numbers = "0.999 (0.980) | 0.800 (0.800) | 301.0 (300.0) | 0.002 (0.002) |"
+    numbers = "0.999 (0.980) | 0.800 (0.800) | 301.0 (300.0) | 0.002 (0.002) | 5,000 (5,000) |"
     assert f"| asr/mnist/count13 | 0 | `ASRModel.multiplier_scale = 0.01` | {numbers}" in text
     assert text.count("`ASRModel.multiplier") == 1 and "| asr/mnist/overlap3 | 0 |" not in text
     assert "a tighter tolerance" not in results_page.page(rows[:1])
