@@ -227,9 +227,13 @@ class RuleTerms:
             weight.assign(tf.where(skip, old, new))
 
     def hold_down(self) -> None:
-        """From now on no multiplier becomes larger than it is."""
+        """From now on no multiplier of a demand on inferred scenes becomes larger than it is.
+
+        Demands on scenes that are drawn move the prior alone.
+        """
         if self.weights is not None and self.highest is not None:
-            self.highest.assign(tf.minimum(self.highest, self.weights.logs))
+            on_samples = [demand.on_samples for demand in self.adaptive]
+            self.highest.assign(tf.where(on_samples, self.highest, tf.minimum(self.highest, self.weights.logs)))
 
     def logs(self) -> dict[str, tf.Tensor]:
         """`multiplier_<label>` and `feature_<label>`, [] each, of the demands with a multiplier."""

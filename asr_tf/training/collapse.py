@@ -115,7 +115,8 @@ class SetbackGuard(keras.callbacks.Callback):
 
     At a high rate, or where rules ask for more than there is and their multipliers grow, a step can throw windows off
     their objects.  What the rules then ask grows without bound, and the way back is long; the weights that are kept as
-    the result aren't far.  From there on no multiplier becomes larger than it was with them.
+    the result aren't far.  From there on no multiplier of a demand on inferred scenes becomes larger than it was with
+    them.
     """
 
     def __init__(self, state: TrainingState, restore: Callable[[], Any]) -> None:
@@ -143,7 +144,7 @@ class SetbackGuard(keras.callbacks.Callback):
         print(
             f"\nStep {state.steps_done}: -ELBO on held-out images is {bound:.0f} nats, and was {best:.0f}. Training "
             f"goes on from the weights that had it, with the learning rate times {0.5**setbacks:g} and without larger "
-            "multipliers of the rules.",
+            "multipliers of rules on inferred scenes.",
             file=sys.stderr,
             flush=True,
         )

@@ -177,5 +177,5 @@ def test_training_goes_back_at_half_the_rate_and_counts_its_steps_on(capsys):
     assert int(state.setbacks) == 4
     message = capsys.readouterr().err
     assert message.count("Step 3000: -ELBO on held-out images is 1187 nats, and was 200.") == 4
-    assert "with the learning rate times 0.5 and without larger multipliers of the rules." in message
+    assert "with the learning rate times 0.5 and without larger multipliers of rules on inferred scenes." in message
     assert "times 0.0625 and" in message
