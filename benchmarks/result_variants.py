@@ -20,6 +20,20 @@ ones alike, where 3 % are tolerated by default. Runs that took more steps have b
 """
 
 
+def _reached(row: Row, beside: Row) -> str:
+    """Whether a run is as it should be, "-" where nothing is wanted of its binding."""
+    setting, _, value = row["bindings"][0].partition(" = ")
+    if setting.endswith(".broken_share"):
+        broken = BROKEN.value(row)
+        reached = broken is not None and broken <= float(value)
+    elif setting == "ASRModel.multiplier_scale":
+        reached = abs(row["count_accuracy"] - beside["count_accuracy"]) <= 0.005
+        reached &= row["negative_elbo_nats"] <= 1.02 * beside["negative_elbo_nats"]
+    else:
+        return "-"
+    return "yes" if reached else "**no**"
+
+
 def section(rows: Sequence[Row]) -> list[str]:
     """The page's section as lines of Markdown, none where no variant was run."""
     lines = []
@@ -31,8 +45,10 @@ def section(rows: Sequence[Row]) -> list[str]:
         ]
         if row.get("bindings") and row["cell"].startswith("asr/") and beside:
             shown = [f"{Group([row]).shown(metric)} ({Group(beside[-1:]).shown(metric)})" for metric in _METRICS]
-            lines.append(f"| {row['cell']} | {row['seed']} | `{'; '.join(row['bindings'])}` | {' | '.join(shown)} |")
+            binding = f"`{'; '.join(row['bindings'])}`"
+            cells = [row["cell"], str(row["seed"]), binding, *shown, _reached(row, beside[-1])]
+            lines.append("| " + " | ".join(cells) + " |")
     if not lines:
         return []
-    titles = ["cell", "seed", "binding", *(f"{metric.title} (without)" for metric in _METRICS)]
+    titles = ["cell", "seed", "binding", *(f"{metric.title} (without)" for metric in _METRICS), "reached"]
     return [_ABOUT, "| " + " | ".join(titles) + " |", "|---" * len(titles) + "|", *sorted(lines), ""]

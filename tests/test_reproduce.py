@@ -228,9 +228,25 @@ def test_variants_stand_beside_the_same_run():
     ]
     text = results_page.page(rows)
     numbers = "0.999 (0.980) | 0.800 (0.800) | 301.0 (300.0) | 0.002 (0.002) | 5,000 (5,000) |"
-    assert f"| asr/mnist/count13 | 0 | `ASRModel.multiplier_scale = 0.01` | {numbers}" in text
+    assert f"| asr/mnist/count13 | 0 | `ASRModel.multiplier_scale = 0.01` | {numbers} **no** |" in text
     assert text.count("`ASRModel.multiplier") == 1 and "| asr/mnist/overlap3 | 0 |" not in text
     assert "a tighter tolerance" not in results_page.page(rows[:1])
+
+
+@pytest.mark.parametrize(
+    ("binding", "values", "reached"),
+    [
+        ("ASRModel.multiplier_scale = 100.0", {"count_accuracy": 0.976, "negative_elbo_nats": 306.0}, "yes"),
+        ("ASRModel.multiplier_scale = 100.0", {"negative_elbo_nats": 306.1}, "**no**"),
+        ("CountInSet.broken_share = 0.01", {"broken": 0.01}, "yes"),
+        ("CountInSet.broken_share = 0.01", {"broken": 0.011}, "**no**"),
+        ("ASRModel.what_size = 3", {}, "-"),
+    ],
+)
+def test_what_is_wanted_of_variants(binding, values, reached):
+    text = results_page.page([row(), row(bindings=[binding], **values)])
+    (line,) = [line for line in text.splitlines() if f"`{binding}`" in line and line.startswith("| asr/")]
+    assert line.endswith(f" | {reached} |")
 
 
 def test_own_folders_by_their_worst_seed():
