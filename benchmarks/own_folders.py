@@ -63,17 +63,11 @@ def _digits(split: str, data: pathlib.Path) -> np.ndarray:
 
 def _shapes(split: str, data: pathlib.Path) -> np.ndarray:
     """Squares, ellipses and hearts of four grey values, each as large as fits a square crop of `_LARGEST_PX`."""
-    from asr_tf.data.objects import crop_to_ink
-    from asr_tf.data.sprites import SHAPES, draw_sprites
+    from asr_tf.data.sprites import SHAPES, draw_in_crop
 
     steps = np.arange(0, 360, _STEP_DEGREES)
     angles = steps[(steps // _STEP_DEGREES % _HELD_OUT == 0) == (split == "test")] + 0.5
-    drawn = []
-    for shape in SHAPES:
-        sides = crop_to_ink(draw_sprites(shape, angles, 8.0 * _LARGEST_PX)).sides / (8.0 * _LARGEST_PX)
-        images = draw_sprites(shape, angles, _LARGEST_PX / sides)
-        drawn.append(np.pad(images, [(0, 0), *[(0, 2 * _LARGEST_PX - images.shape[1])] * 2]))
-    images = np.concatenate(drawn)
+    images = np.concatenate([draw_in_crop(shape, angles, _LARGEST_PX) for shape in SHAPES])
     return np.concatenate([np.where(images > 0, level, 0).astype(np.uint8) for level in _LEVELS])
 
 

@@ -15,7 +15,7 @@ from asr_tf import checks
 from asr_tf.data.objects import crop_to_ink
 from asr_tf.data.originals import Bank
 
-__all__ = ["SHAPES", "draw_sprites", "sprite_bank"]
+__all__ = ["SHAPES", "draw_in_crop", "draw_sprites", "sprite_bank"]
 
 SHAPES = ("square", "ellipse", "heart")
 
@@ -81,12 +81,24 @@ def draw_sprites(shape: str, angles: np.ndarray, side_px: float | np.ndarray) ->
     return np.where(_inside(shape, x, y), 255, 0).astype(np.uint8)
 
 
-def _draw_in_crop(shape: str, angles: np.ndarray) -> np.ndarray:
-    """Draws one shape at some angles, each as large as fits a square crop of `_CROP_PX`; uint8 [K, 36, 36]."""
-    large_px = 8.0 * _CROP_PX  # eight times the size tells extents to an eighth of a pixel
+def draw_in_crop(shape: str, angles: np.ndarray, crop_px: float) -> np.ndarray:
+    """Draws one shape at some angles, each as large as fits a square crop.
+
+    Args:
+        shape: one of `SHAPES`.
+        angles: float [K], degrees.
+        crop_px: side of the crop in pixels.
+
+    Returns:
+        uint8 [K, 2 crop_px, 2 crop_px], 0 or 255.
+
+    Raises:
+        ValueError: as `draw_sprites`.
+    """
+    large_px = 8.0 * crop_px  # eight times the size tells extents to an eighth of a pixel
     extents = crop_to_ink(draw_sprites(shape, angles, large_px)).sides / large_px
-    drawn = draw_sprites(shape, angles, _CROP_PX / extents)
-    border = (36 - drawn.shape[1]) // 2
+    drawn = draw_sprites(shape, angles, crop_px / extents)
+    border = (round(2 * crop_px) - drawn.shape[1]) // 2
     return np.pad(drawn, ((0, 0), (border, border), (border, border)))
 
 
@@ -101,7 +113,7 @@ def sprite_bank(split: str) -> Bank:
     held_out = np.tile(steps % _HELD_OUT_DEGREES == 0, len(SHAPES))
     # Half a step away from 0, so that no square lies exactly on the pixel grid.
     angles = steps + _STEP_DEGREES / 2
-    images = np.concatenate([_draw_in_crop(shape, angles) for shape in SHAPES])
+    images = np.concatenate([draw_in_crop(shape, angles, _CROP_PX) for shape in SHAPES])
     labels = np.repeat(np.arange(len(SHAPES)), len(angles))
     if split == "test":
         return Bank(images[held_out], labels[held_out])
